@@ -1,0 +1,1 @@
+"""ONNX and TFLite files, and the gate that every one of them has to pass."""

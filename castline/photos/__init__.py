@@ -1,0 +1,1 @@
+"""What comes in: batches, labels, safe decoding, rejects."""

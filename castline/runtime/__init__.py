@@ -1,0 +1,1 @@
+"""People named by a released model. NumPy, Pillow and LiteRT only."""

@@ -1,0 +1,1 @@
+"""Base models, features, heads and how they are trained."""
