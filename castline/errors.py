@@ -1,12 +1,12 @@
 """What can go wrong through no fault of Castline's, said so that the reader can act on it.
 
-    CastlineError
-    ├── ConfigError     a setting that does not fit: key, value, what is allowed
-    ├── DataError       photos, labels or tables that cannot be used as they are
-    ├── WeightsError    a weight file that is absent or is not the one that was asked for
-    ├── MissingExtra    an optional dependency that is not installed
-    ├── BundleError     a released model that cannot be used
-    └── GateError       an exported file that is not as good as the model it came from
+CastlineError
+├── ConfigError     a setting that does not fit: key, value, what is allowed
+├── DataError       photos, labels or tables that cannot be used as they are
+├── WeightsError    a weight file that is absent or is not the one that was asked for
+├── MissingExtra    an optional dependency that is not installed
+├── BundleError     a released model that cannot be used
+└── GateError       an exported file that is not as good as the model it came from
 """
 
 import functools
@@ -76,9 +76,7 @@ def optional_import(module: str, extra: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise MissingExtra(
-            f"{module} could not be imported ({error})", f"pip install 'castline[{extra}]'"
-        ) from error
+        raise MissingExtra(f"{module} could not be imported ({error})", f"pip install 'castline[{extra}]'") from error
 
 
 def exits_cleanly(main: Callable[P, R]) -> Callable[P, R]:

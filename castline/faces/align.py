@@ -10,7 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-__all__ = ["CHIP_POINTS", "CHIP_SIZE", "TEMPLATES", "Template", "align", "crop", "fit_similarity", "four_points"]
+__all__ = [
+    "CHIP_POINTS",
+    "CHIP_SIZE",
+    "TEMPLATES",
+    "Template",
+    "align",
+    "crop",
+    "fit_similarity",
+    "four_points",
+]
 
 CHIP_SIZE = 256
 

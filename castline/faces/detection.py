@@ -56,9 +56,7 @@ class Detections:
         >>> len(Detections.none())
         0
         """
-        return cls(
-            np.zeros((0, 4), np.float32), np.zeros((0, 5, 2), np.float32), np.zeros(0, np.float32)
-        )
+        return cls(np.zeros((0, 4), np.float32), np.zeros((0, 5, 2), np.float32), np.zeros(0, np.float32))
 
     def moved(self, scale: float, dx: float = 0.0, dy: float = 0.0) -> "Detections":
         """The same faces in an image that is `scale` times as large, its origin then moved by (dx, dy) pixels."""

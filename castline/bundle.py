@@ -1,0 +1,106 @@
+"""A released model on disk: what is in the folder, and what is known of it.
+
+models/recognizer/
+    bundle.json          people, preprocessing, files with their measurements, provenance
+    model.tflite         image → embedding, scores (float32); model_fp16.tflite the same in half the bytes
+    model_int8.tflite    image → raw embedding; head.tflite turns that into embedding, scores
+    model.onnx           image → embedding, scores
+    detector.tflite      where the faces are
+    model.safetensors, model.json   the PyTorch model, to train on from
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from castline.errors import BundleError
+from castline.weights import sha256_of
+
+__all__ = ["FORMAT", "Bundle", "BundledFile", "checked", "read_bundle", "write_bundle"]
+
+FORMAT = 1
+_NAME = "bundle.json"
+
+
+@dataclass(frozen=True)
+class BundledFile:
+    """One exported model and what was measured of it on the test split.
+
+    file, head: names in the bundle's folder; head is empty where the file itself gives scores. sha256: hex; of both.
+    top1: share of test faces named right. agreement: share named as PyTorch names them. cosine: the lowest between
+    its embedding of a test face and PyTorch's. latency_ms: median for one face on one thread of the machine that is
+    named in the bundle. threshold: below it a face is unknown; None until one is fitted.
+    """
+
+    file: str
+    head: str
+    sha256: str
+    head_sha256: str
+    bytes: int
+    top1: float
+    agreement: float
+    cosine: float
+    latency_ms: float
+    threshold: float | None = None
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """What bundle.json says.
+
+    people: names in the order of the scores. input_size, template: what is cut from a chip. detector, photos: the
+    settings that the training photos were read with, so that new photos are read alike. provenance: base model and
+    licence, data, commit, versions, machine.
+    """
+
+    people: tuple[str, ...]
+    input_size: int
+    template: str
+    files: Mapping[str, BundledFile]
+    detector: Mapping[str, Any]
+    photos: Mapping[str, Any]
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    format: int = FORMAT
+
+
+def write_bundle(bundle: Bundle, folder: Path) -> None:
+    """Write bundle.json."""
+    text = json.dumps(asdict(bundle), indent=2, ensure_ascii=False)
+    (folder / _NAME).write_text(text + "\n", encoding="utf-8")
+
+
+def read_bundle(folder: Path) -> Bundle:
+    """Read bundle.json and see that it can be used.
+
+    Raises: BundleError saying what is wrong with the folder.
+    """
+    path = folder / _NAME
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise BundleError(f"{path}: no bundle here", "dvc repro makes one in models/recognizer") from error
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path}: {error}", "dvc checkout models/recognizer restores it") from error
+    if not isinstance(values, dict) or values.get("format") != FORMAT:
+        found = values.get("format") if isinstance(values, dict) else None
+        raise BundleError(f"{path}: format {found}, this version of Castline reads {FORMAT}", "dvc repro export")
+    try:
+        files = {name: BundledFile(**file) for name, file in values["files"].items()}
+        return Bundle(**{**values, "people": tuple(values["people"]), "files": files})
+    except (AttributeError, KeyError, TypeError) as error:
+        raise BundleError(f"{path}: not as Castline writes it ({error})", "dvc repro export") from error
+
+
+def checked(folder: Path, name: str, sha256: str) -> Path:
+    """The path of a bundle's file, once it holds the bytes that bundle.json speaks of.
+
+    Raises: BundleError when it is absent, was changed, or lies elsewhere.
+    """
+    path = folder / name
+    if Path(name).name != name or not path.is_file():
+        raise BundleError(f"{path}: listed in bundle.json, but not there", "dvc checkout models/recognizer")
+    if sha256_of(path) != sha256:
+        raise BundleError(f"{path}: not the file that bundle.json speaks of", "dvc checkout models/recognizer")
+    return path

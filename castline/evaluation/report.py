@@ -1,0 +1,190 @@
+"""The report: one HTML page that opens anywhere, offline, and is written for people who are not engineers.
+
+Everything on the page is inside the file, and its content security policy forbids the rest: no script, no
+request. Names come from folders, so they are escaped, and what hides in them is made visible (see `names`).
+"""
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+
+from castline.evaluation import plots
+from castline.evaluation.measures import FARS, Evaluation, Funnel, most_confused, wilson_interval
+from castline.evaluation.names import short, shown
+from castline.evaluation.plots import Curves
+
+__all__ = ["Mistake", "ReportContent", "Training", "in_plain_words", "render_report", "write_report"]
+
+# What a reader looks at before tiring.
+MAX_MISTAKES = 24
+MAX_PAIRS = 8
+MAX_REASONS = 12
+# With fewer test faces a person's figure is an anecdote: at 5 of 5 the interval still reaches down to 57 %.
+FEW_FACES = 5
+
+
+@dataclass(frozen=True)
+class Training:
+    """What was trained on what.
+
+    base_model: its name. licence: of its weights. commercial_ok: yes, no or unknown.
+    head, start, tune: as in params.yaml. batches: the deliveries of photos. data_hash: of all photos, or "".
+    more: whatever else is worth a row, such as {"Git commit": "da71439"}.
+    """
+
+    base_model: str
+    licence: str
+    commercial_ok: str
+    head: str
+    start: str
+    tune: str
+    seed: int
+    batches: Sequence[str]
+    data_hash: str = ""
+    more: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A test face that was given a wrong name.
+
+    chip: the face as JPEG bytes. truth, predicted: names. confidence: of the wrong name, 0 to 1.
+    photo: the file that the face is from, "" if it is not to be shown.
+    """
+
+    chip: bytes
+    truth: str
+    predicted: str
+    confidence: float
+    photo: str = ""
+
+
+@dataclass(frozen=True)
+class ReportContent:
+    """What the report is about. A section whose data is absent is left out: `funnel` alone is a dataset report.
+
+    notes: sentences that the reader should know, shown at the top.
+    """
+
+    title: str
+    training: Training | None = None
+    evaluation: Evaluation | None = None
+    funnel: Funnel | None = None
+    curves: Curves | None = None
+    mistakes: Sequence[Mistake] = ()
+    notes: Sequence[str] = ()
+
+
+def write_report(path: Path, content: ReportContent) -> None:
+    """Write the report to `path`, making its folder. Equal content gives equal bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(render_report(content), encoding="utf-8", newline="\n")
+
+
+def render_report(content: ReportContent) -> str:
+    """The report as HTML."""
+    # `finalize` sees every value before it is escaped, so no name can reach the page past `shown`.
+    environment = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: shown(value) if type(value) is str else value,
+    )
+    environment.filters |= {"percent": percent, "short": short}
+    template = files(__package__).joinpath("report.html.jinja").read_text(encoding="utf-8")
+    curves = content.curves if content.curves and content.curves.epoch else None
+    mistakes = sorted(content.mistakes, key=lambda mistake: -mistake.confidence)[:MAX_MISTAKES]
+    return environment.from_string(template).render(
+        content=content,
+        training=content.training,
+        funnel=content.funnel and _funnel(content.funnel),
+        curves=curves and {"loss": _image(plots.loss_svg(curves)), "accuracy": _image(plots.accuracy_svg(curves))},
+        kept_epoch=curves and curves.kept,
+        result=content.evaluation and _result(content.evaluation),
+        mistakes=[(mistake, _data_uri("image/jpeg", mistake.chip)) for mistake in mistakes],
+    )
+
+
+def _funnel(funnel: Funnel) -> dict[str, Any]:
+    reasons = list(funnel.reasons())
+    return {
+        "counts": funnel,
+        "plot": _image(plots.funnel_svg(funnel)),
+        "reasons": reasons[:MAX_REASONS],
+        "other_reasons": reasons[MAX_REASONS:],
+    }
+
+
+def _result(evaluation: Evaluation) -> dict[str, Any]:
+    people, persons, worst = evaluation.people, evaluation.persons, evaluation.worst
+    low, high = wilson_interval(evaluation.correct, evaluation.n)
+    wrong = evaluation.n - evaluation.correct
+    return {
+        "n": evaluation.n,
+        "n_people": len(people),
+        "wrong": wrong,
+        "top1": evaluation.top(1),
+        "low": low,
+        "high": high,
+        "k": evaluation.k,
+        "top_k": evaluation.top(evaluation.k),
+        "words": in_plain_words(evaluation.correct, evaluation.n),
+        "worst": worst[0],
+        "persons": [*worst, *(person for person in persons if person.recall is None)],
+        "few": FEW_FACES,
+        "people_plot": _image(plots.people_svg(worst)) if wrong else "",
+        "confusion_plot": _image(plots.confusion_svg(people, evaluation.confusion)),
+        "confusion_drawn": min(len(people), plots.MAX_CONFUSED),
+        "pairs": [(people[t], people[p], n) for t, p, n in most_confused(evaluation.confusion, MAX_PAIRS)],
+        "roc": evaluation.roc,
+        "rates": [evaluation.roc.at(far) for far in FARS],
+        "roc_plot": _image(plots.roc_svg(evaluation.roc)) if evaluation.roc.auc is not None else "",
+    }
+
+
+def in_plain_words(correct: int, n: int) -> str:
+    """A proportion as a sentence that never rounds a mistake away.
+
+    >>> in_plain_words(66, 67), in_plain_words(2231, 2300)
+    ('Of 67 test faces, 66 are named right.', 'Of 100 test faces, 97 are named right.')
+    >>> in_plain_words(9999, 10000)
+    'All but 1 of 10,000 test faces are named right.'
+    """
+    if correct == n:
+        return f"All {n:,} test faces are named right."
+    if n <= 200:
+        return f"Of {n} test faces, {correct} {'is' if correct == 1 else 'are'} named right."
+    for whole in (100, 1000):
+        if 0 < (named := round(whole * correct / n)) < whole:
+            return f"Of {whole:,} test faces, {named} are named right."
+    if correct > n / 2:
+        return f"All but {n - correct} of {n:,} test faces are named right."
+    return f"Of {n:,} test faces, {correct:,} are named right."
+
+
+def percent(share: float | None) -> str:
+    """A share with one digit, never rounded up to 100 % or down to 0 %.
+
+    >>> percent(0.975), percent(1.0), percent(0.9999), percent(None)
+    ('97.5 %', '100 %', '99.9 %', '–')
+    """
+    if share is None:
+        return "–"
+    if share in (0, 1):
+        return f"{100 * share:.0f} %"
+    return f"{min(max(100 * share, 0.1), 99.9):.1f} %"
+
+
+def _image(svg: str) -> str:
+    # An image, not inline: nothing in it can run or clash with the page, and it still follows the theme.
+    return _data_uri("image/svg+xml", svg.encode())
+
+
+def _data_uri(kind: str, data: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"

@@ -1,0 +1,177 @@
+"""Files of any origin, decoded once and safely: upright RGB pixels, or the reason why not.
+
+A photo that cannot be used is not an accident but a row in a table, so every failure is a `Rejected` with a short
+reason that can be counted and a detail that can be read.
+"""
+
+import hashlib
+import io
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from castline.errors import ConfigError
+
+__all__ = ["Photo", "PhotoSettings", "Rejected", "decode", "read"]
+
+# Pillow's other readers stay shut (JPEG reads MPO too): some start programs (EPS), none is a format that photos
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+
+# What brings each EXIF orientation upright, and which of them swap width and height.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_SIDEWAYS = {_UPRIGHT[orientation] for orientation in (5, 6, 7, 8)}
+
+
+@dataclass(frozen=True)
+class PhotoSettings:
+    """The `photos` section of params.yaml.
+
+    max_megapixels: larger pictures are rejected unread, by the size that their header states (at most 178, where
+        Pillow itself refuses).
+    max_file_mb: larger files are rejected unread.
+    min_side: pictures with a shorter side, in pixels, are rejected.
+    decode_side: JPEGs are decoded at 1/2, 1/4 or 1/8 as long as the longest side stays at least this, in pixels. A
+        face a tenth as wide as the photo then still fills a chip.
+    """
+
+    max_megapixels: float = 80.0
+    max_file_mb: float = 200.0
+    min_side: int = 16
+    decode_side: int = 2048
+
+    def __post_init__(self) -> None:
+        if not 0 < self.max_megapixels <= 178:
+            raise ConfigError(
+                f"photos.max_megapixels is {self.max_megapixels:g}: it has to lie between 0 and 178",
+                "edit conf/photos.yaml, then: castline compose",
+            )
+
+
+class Rejected(Exception):
+    """A photo that cannot be used. `reason` is one of a few words that are counted; `detail` is for reading."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A decoded photo.
+
+    image: RGB, upright (EXIF orientation applied), perhaps reduced.
+    width, height: of the upright photo before reduction, in pixels.
+    sha256: of the file's bytes, hex.
+    """
+
+    image: Image.Image
+    width: int
+    height: int
+    sha256: str
+
+    @property
+    def scale(self) -> float:
+        """Pixels of the upright photo per pixel of `image`, at least 1."""
+        return self.width / self.image.width
+
+
+def read(path: Path, settings: PhotoSettings) -> bytes:
+    """The file's bytes. Raises: Rejected."""
+    try:
+        size = path.stat().st_size
+        if size > settings.max_file_mb * 1e6:
+            raise Rejected("file_too_large", f"{size / 1e6:.0f} MB, the limit is {settings.max_file_mb:g} MB")
+        return path.read_bytes()
+    except OSError as error:
+        raise Rejected("unreadable", error.strerror or type(error).__name__) from error
+
+
+def decode(data: bytes, settings: PhotoSettings) -> Photo:
+    """Decode the bytes of one picture; of an animation, the first frame.
+
+    Transparency is laid over white, 16-bit pictures are brought to 8 bits, CMYK to RGB.
+
+    Raises: Rejected, whatever the bytes are.
+    """
+    if not data:
+        raise Rejected("empty_file", "0 bytes")
+    try:
+        with warnings.catch_warnings():
+            # Pillow warns of many large or odd files; what matters of it is checked here.
+            warnings.simplefilter("ignore")
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            return _decode(image, data, settings)
+    except Rejected:
+        raise
+    except Image.DecompressionBombError as error:
+        raise Rejected("too_many_pixels", str(error).rstrip(".")) from error
+    except UnidentifiedImageError as error:
+        raise Rejected("not_a_picture", _guess(data)) from error
+    except Exception as error:  # hostile files raise anything: struct.error, SyntaxError, ZeroDivisionError, ...
+        reason = "truncated" if "truncated" in str(error).lower() else "undecodable"
+        raise Rejected(reason, f"{type(error).__name__}: {error}") from error
+
+
+def _decode(image: Image.Image, data: bytes, settings: PhotoSettings) -> Photo:
+    width, height = image.size
+    if width * height > settings.max_megapixels * 1e6:
+        detail = f"{width}×{height}, the limit is {settings.max_megapixels:g} megapixels (photos.max_megapixels)"
+        raise Rejected("too_many_pixels", detail)
+    if min(width, height) < settings.min_side:
+        raise Rejected("too_small", f"{width}×{height}, the shorter side has to be {settings.min_side} pixels")
+    if max(width, height) > settings.decode_side:
+        side = settings.decode_side / max(width, height)
+        image.draft("RGB", (int(np.ceil(width * side)), int(np.ceil(height * side))))
+    image.load()
+    rgb = _rgb(image)
+    turn = _UPRIGHT.get(_orientation(image))
+    if turn is not None:
+        rgb = rgb.transpose(turn)
+        if turn in _SIDEWAYS:
+            width, height = height, width
+    return Photo(rgb, width, height, hashlib.sha256(data).hexdigest())
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; broken EXIF is no reason to lose a photo."""
+    try:
+        return int(image.getexif().get(0x0112, 1))
+    except Exception:
+        return 1
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode.startswith("I"):  # 16 bits a pixel, perhaps in 32
+        values = np.asarray(image).astype(np.int64)
+        return Image.fromarray((values.clip(0, 65535) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        raise Rejected("undecodable", "floating-point pixels: save it as an 8-bit picture")
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def _guess(data: bytes) -> str:
+    """What a file that is no picture might be, in words for its owner."""
+    head = data[:512].lstrip().lower()
+    if head.startswith((b"<!doctype", b"<html", b"<?xml", b"<head", b"<script")):
+        return "it is a web page"
+    if data[4:12] in (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftyphevc"):
+        return "HEIC is not supported: save it as JPEG"
+    return f"no known picture format in {len(data)} bytes; known are {', '.join(FORMATS)}"

@@ -1,0 +1,116 @@
+"""A photo in, named people out: the code that prepared the training photos, and a TFLite file from the bundle."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from castline.bundle import checked, read_bundle
+from castline.errors import BundleError, DataError
+from castline.faces.align import align, crop
+from castline.faces.detection import DetectorSettings
+from castline.faces.detectors import build
+from castline.faces.find import find_faces
+from castline.photos.decode import Photo, PhotoSettings, Rejected, decode, read
+from castline.runtime.tflite import TFLiteModel
+
+__all__ = ["Person", "Recognizer"]
+
+
+@dataclass(frozen=True, eq=False)
+class Person:
+    """A face and whose it most likely is.
+
+    name: the most likely person of the cast. confidence: that person's score, 0 to 1. box: x1 y1 x2 y2; landmarks:
+    (5, 2) float32, eyes, nose, mouth corners; both in pixels of the upright photo. score: of the detector, 0 to 1.
+    scores: (P,) float32, of every person of the cast. embedding: (D,) float32, unit length.
+    """
+
+    name: str
+    confidence: float
+    box: tuple[float, float, float, float]
+    landmarks: NDArray[np.float32]
+    score: float
+    scores: NDArray[np.float32]
+    embedding: NDArray[np.float32]
+
+
+class Recognizer:
+    """A released model, loaded once and asked often. Not to be shared between threads: make one for each."""
+
+    def __init__(self, bundle: str | Path = "models/recognizer", file: str = "float32", threads: int = 1) -> None:
+        """bundle: the folder. file: float32, float16 or int8, of those that the bundle has. threads: of LiteRT.
+
+        Raises: BundleError when the folder, or the file in it, is absent, was changed, or is of another format.
+        """
+        folder = Path(bundle)
+        self.bundle = read_bundle(folder)
+        try:
+            chosen = self.bundle.files[file]
+        except KeyError as error:
+            known = ", ".join(self.bundle.files) or "none"
+            raise BundleError(f"{folder}: there is no {file} file in this bundle", f"it has: {known}") from error
+        self.people = self.bundle.people
+        self._photos = PhotoSettings(**self.bundle.photos)
+        self._detection = DetectorSettings(**self.bundle.detector)
+        if self._detection.file:
+            path = checked(folder, self._detection.file, self._detection.sha256)
+            self._detection = replace(self._detection, file=str(path))
+        self._detector = build(self._detection)
+        self._model = TFLiteModel(
+            checked(folder, chosen.file, chosen.sha256),
+            checked(folder, chosen.head, chosen.head_sha256) if chosen.head else None,
+            threads=threads,
+        )
+
+    def identify(self, image: str | Path | bytes | Image.Image | NDArray[np.uint8]) -> list[Person]:
+        """The people in a photo, left to right; an empty list when no face is found.
+
+        image: a file, its bytes, a Pillow picture, or an array (H, W, 3) uint8, RGB, upright.
+
+        Raises: DataError when it cannot be decoded.
+        """
+        return self.identify_photo(self.open(image))
+
+    def identify_photo(self, photo: Photo) -> list[Person]:
+        """The people in a photo that `open` decoded, left to right."""
+        found = find_faces(photo.image, self._detector, self._detection)
+        upright = found.moved(photo.scale)
+        people = []
+        for i in np.argsort(found.boxes[:, 0], kind="stable"):
+            chip = align(photo.image, found.landmarks[i])
+            embedding, scores = self._model(crop(chip, self.bundle.template, self.bundle.input_size))
+            best = int(scores.argmax())
+            x1, y1, x2, y2 = (float(edge) for edge in upright.boxes[i])
+            people.append(
+                Person(
+                    name=self.people[best],
+                    confidence=float(scores[best]),
+                    box=(x1, y1, x2, y2),
+                    landmarks=upright.landmarks[i],
+                    score=float(found.scores[i]),
+                    scores=scores,
+                    embedding=embedding,
+                )
+            )
+        return people
+
+    def open(self, image: str | Path | bytes | Image.Image | NDArray[np.uint8]) -> Photo:
+        """Decode a photo as `identify` does: upright, RGB, perhaps reduced.
+
+        Raises: DataError when it cannot be decoded.
+        """
+        if isinstance(image, np.ndarray):
+            if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+                raise DataError(f"an array {image.shape} {image.dtype}: wanted is (H, W, 3) uint8, RGB")
+            image = Image.fromarray(image)
+        if isinstance(image, Image.Image):
+            rgb = image.convert("RGB")
+            return Photo(rgb, rgb.width, rgb.height, "")
+        try:
+            return decode(image if isinstance(image, bytes) else read(Path(image), self._photos), self._photos)
+        except Rejected as rejected:
+            where = "these bytes" if isinstance(image, bytes) else str(image)
+            raise DataError(f"{where}: {rejected.reason.replace('_', ' ')} ({rejected.detail})") from rejected

@@ -1,0 +1,42 @@
+"""Every section of params.yaml and the dataclass that it has to fit."""
+
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from castline import params
+from castline.curation.settings import CurationSettings, SplitSettings
+from castline.errors import ConfigError
+from castline.export.settings import ExportSettings
+from castline.faces.detection import DetectorSettings
+from castline.photos.batches import DataSettings
+from castline.photos.decode import PhotoSettings
+from castline.training.settings import BaseModelSettings, HeadSettings, TrainerSettings, TrainingSettings
+
+__all__ = ["SECTIONS", "check"]
+
+SECTIONS: dict[str, type] = {
+    "data": DataSettings,
+    "photos": PhotoSettings,
+    "detector": DetectorSettings,
+    "reference_model": BaseModelSettings,
+    "curation": CurationSettings,
+    "split": SplitSettings,
+    "base_model": BaseModelSettings,
+    "head": HeadSettings,
+    "training": TrainingSettings,
+    "trainer": TrainerSettings,
+    "export": ExportSettings,
+}
+
+
+def check(path: Path) -> None:
+    """See that a composed params.yaml has every section, each as its dataclass wants it, and no other.
+
+    Raises: ConfigError.
+    """
+    found = {str(key) for key in OmegaConf.load(path)}
+    if unknown := sorted(found - SECTIONS.keys()):
+        raise ConfigError(f"conf/: unknown sections {', '.join(unknown)}", f"known are {', '.join(SECTIONS)}")
+    for section, settings in SECTIONS.items():
+        params.read(section, settings, path)

@@ -1,0 +1,133 @@
+"""The tables that stages hand to each other: Parquet, one schema each, the same rows giving the same bytes."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from castline.errors import DataError
+
+__all__ = [
+    "DATASET",
+    "FACES",
+    "REJECTS",
+    "check_same_rows",
+    "features_schema",
+    "matrix",
+    "read",
+    "read_many",
+    "write",
+]
+
+# A face row. Pixels are those of the EXIF-upright photo; hashes are 256 bits; the chip is a JPEG of 256 × 256.
+FACES = pa.schema(
+    [
+        ("batch", pa.string()),
+        ("photo", pa.string()),  # path below the batch
+        ("face", pa.int16()),  # 0 is the detector's best
+        ("photo_sha256", pa.string()),
+        ("photo_width", pa.int32()),
+        ("photo_height", pa.int32()),
+        ("box", pa.list_(pa.float32(), 4)),  # x1 y1 x2 y2
+        ("landmarks", pa.list_(pa.float32(), 10)),  # eyes, nose, mouth corners: x y x y ...
+        ("score", pa.float32()),
+        ("eye_distance", pa.float32()),  # pixels
+        ("sharpness", pa.float32()),
+        ("brightness", pa.float32()),
+        ("contrast", pa.float32()),
+        ("yaw", pa.float32()),  # degrees, estimated
+        ("roll", pa.float32()),  # degrees
+        ("chip_hash", pa.binary(32)),
+        ("chip", pa.binary()),
+    ]
+)
+REJECTS = pa.schema([("batch", pa.string()), ("photo", pa.string()), ("reason", pa.string()), ("detail", pa.string())])
+DATASET = pa.schema(
+    [
+        ("batch", pa.string()),
+        ("photo", pa.string()),
+        ("face", pa.int16()),
+        ("person", pa.string()),  # null where nobody is named
+        ("stranger", pa.bool_()),
+        ("group", pa.string()),  # near-duplicates share it
+        ("split", pa.string()),  # train, val, test; null where not kept, and for strangers
+        ("kept", pa.bool_()),
+        ("reason", pa.string()),  # why not kept, or empty
+    ]
+)
+
+
+def features_schema(size: int) -> pa.Schema:
+    """A feature row: the face and what the frozen base model makes of it, `size` numbers."""
+    return pa.schema(
+        [
+            ("batch", pa.string()),
+            ("photo", pa.string()),
+            ("face", pa.int16()),
+            ("feature", pa.list_(pa.float32(), size)),
+        ]
+    )
+
+
+def write(
+    path: Path,
+    schema: pa.Schema,
+    rows: Iterable[Mapping[str, Any]] | Mapping[str, Any],
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Write rows (or columns, given as a mapping) to `path`, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if metadata:
+        schema = schema.with_metadata(dict(metadata))
+    table = (
+        pa.table(dict(rows), schema=schema)
+        if isinstance(rows, Mapping)
+        else pa.Table.from_pylist(list(rows), schema=schema)
+    )
+    unfinished = path.with_suffix(".part")
+    pq.write_table(table, unfinished, compression="zstd", row_group_size=4096)
+    unfinished.replace(path)
+
+
+def read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """A table, or some of its columns.
+
+    Raises: DataError when it is absent or no Parquet file.
+    """
+    try:
+        return pq.read_table(path, columns=list(columns) if columns else None)
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such table", "dvc repro makes it") from error
+    except pa.ArrowInvalid as error:
+        raise DataError(f"{path}: not a readable table ({error})", f"rm {path}; dvc repro makes it anew") from error
+
+
+def read_many(paths: Sequence[Path], columns: Sequence[str] | None = None) -> pa.Table:
+    """Several tables of one schema, one below the other.
+
+    Raises: DataError, also when there are none.
+    """
+    if not paths:
+        raise DataError("there are no batches", "castline data use PATH")
+    return pa.concat_tables([read(path, columns) for path in paths])
+
+
+def matrix(table: pa.Table, column: str) -> NDArray[np.float32]:
+    """A column of number lists as (N, D) float32."""
+    values = table.column(column).combine_chunks()
+    flat = values.flatten().to_numpy(zero_copy_only=False)
+    return np.asarray(flat, np.float32).reshape(len(values), -1 if len(values) else values.type.list_size)
+
+
+def check_same_rows(a: pa.Table, b: pa.Table) -> None:
+    """Two tables made from the same faces list them in the same order.
+
+    Raises: DataError when they do not, which takes a table that was edited or copied by hand.
+    """
+    key = ["batch", "photo", "face"]
+    if not a.select(key).equals(b.select(key)):
+        raise DataError("build/ holds tables that were made from different faces", "rm -r build; dvc repro")

@@ -1,0 +1,46 @@
+"""A batch of photos in, a table of its faces and a table of its rejected photos out.
+
+python stages/faces.py BATCH
+"""
+
+import sys
+from collections import Counter
+from pathlib import Path
+
+from tqdm import tqdm
+
+from castline import machine, params, tables
+from castline.errors import DataError, exits_cleanly
+from castline.faces.detection import DetectorSettings
+from castline.faces.extract import extract
+from castline.photos.batches import DataSettings, check_batches, check_name, walk
+from castline.photos.decode import PhotoSettings
+
+
+@exits_cleanly
+def main(batch: str) -> None:
+    photos = params.read("photos", PhotoSettings)
+    detector = params.read("detector", DetectorSettings)
+    folder = Path("data", check_name(batch))
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such batch", f"castline data add PATH --batch {batch}")
+    check_batches(Path("data", name) for name in params.read("data", DataSettings).batches)
+
+    faces, rejects = [], []
+    entries = walk(folder)
+    results = extract(entries, photos, detector, machine.workers())
+    for found in tqdm(results, f"faces of {batch}", len(entries), unit="photo", disable=None):
+        faces += [{"batch": batch, **face} for face in found.faces]
+        rejects += [{"batch": batch, **found.reject}] if found.reject else []
+
+    tables.write(Path(f"build/faces/{batch}.parquet"), tables.FACES, faces)
+    tables.write(Path(f"build/faces/{batch}.rejects.parquet"), tables.REJECTS, rejects)
+    reasons = ", ".join(f"{count} {reason}" for reason, count in Counter(r["reason"] for r in rejects).most_common())
+    print(
+        f"{batch}: {len(entries)} photos, {len(faces)} faces in {len(entries) - len(rejects)} of them"
+        + (f"; rejected: {reasons}" if reasons else "")
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
