@@ -1,8 +1,8 @@
 """The project's settings and data: params.yaml composed from conf/, and which folders of photos are its batches.
 
-Photos stay where they are. A batch is a link, data/BATCH, to the folder they lie in, and DVC knows it by the hash of what
-is in there; nothing is copied, neither into the project nor into DVC's cache. The link carries the path of this machine,
-dvc.lock does not: where a colleague's photos lie elsewhere, `castline data use` there gives the same hashes.
+Photos stay where they are. A batch is a link, data/BATCH, to the folder they lie in, and DVC knows it by the hash of
+what is in there; nothing is copied, neither into the project nor into DVC's cache. The link carries the path of this
+machine, dvc.lock does not: where a colleague's photos lie elsewhere, `castline data use` there gives the same hashes.
 """
 
 import os
@@ -194,7 +194,7 @@ def _pass_over(batch: str, folder: Path, entries: Sequence[Entry]) -> None:
     for entry in entries:
         if entry.problem in _UNHASHABLE:
             name = entry.path.relative_to(folder).as_posix()
-            # As in .gitignore: a backslash takes a character literally, ? stands for any, such as a byte that is no text.
+            # As in .gitignore: a backslash takes a character literally, ? stands for any, also a byte that is no text.
             lines.append(ours + "".join(_literal(character) for character in name))
     if lines != before:
         _IGNORE.write_text("".join(f"{line}\n" for line in lines))

@@ -11,7 +11,8 @@ from castline.export.settings import ExportSettings
 from castline.faces.detection import DetectorSettings
 from castline.photos.batches import DataSettings
 from castline.photos.decode import PhotoSettings
-from castline.training.settings import BaseModelSettings, HeadSettings, TrainerSettings, TrainingSettings
+from castline.training.base_settings import BaseModelSettings
+from castline.training.settings import HeadSettings, TrainerSettings, TrainingSettings
 
 __all__ = ["SECTIONS", "check"]
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from castline import params
 from castline.errors import exits_cleanly
 from castline.training.base_models import build, save
-from castline.training.settings import BaseModelSettings, TrainingSettings
+from castline.training.base_settings import BaseModelSettings
+from castline.training.settings import TrainingSettings
 
 
 @exits_cleanly

@@ -1,4 +1,4 @@
-"""All batches' faces and labels in; the dataset out: whose face each is, kept or not and why, and its side of the split."""
+"""All faces and labels in; the dataset out: whose face each is, kept or not and why, which side of the split."""
 
 from collections import Counter
 from pathlib import Path

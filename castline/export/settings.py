@@ -6,7 +6,7 @@ from castline.errors import ConfigError
 
 __all__ = ["FORMATS", "ExportSettings"]
 
-FORMATS = ("float32", "float16", "int8")
+FORMATS = ("onnx", "float32", "float16", "int8")
 
 
 @dataclass(frozen=True)

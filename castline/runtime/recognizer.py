@@ -52,6 +52,8 @@ class Recognizer:
         except KeyError as error:
             known = ", ".join(self.bundle.files) or "none"
             raise BundleError(f"{folder}: there is no {file} file in this bundle", f"it has: {known}") from error
+        if not chosen.file.endswith(".tflite"):
+            raise BundleError(f"{folder}: {chosen.file} is for other runtimes", "choose float32, float16 or int8")
         self.people = self.bundle.people
         self._photos = PhotoSettings(**self.bundle.photos)
         self._detection = DetectorSettings(**self.bundle.detector)

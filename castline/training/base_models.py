@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import timm
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from castline.errors import CastlineError, ConfigError, WeightsError
 from castline.training import dlib_resnet
-from castline.training.settings import BaseModelSettings
+from castline.training.base_settings import BaseModelSettings
 from castline.weights import packaged_file
 
 __all__ = ["BaseModel", "BaseModelSettings", "build", "load", "save"]
@@ -130,7 +131,10 @@ def _read_pth(path: Path, architecture: str) -> dict[str, Tensor]:
 
     Tensors are matched by position; each must agree in shape and in the last part of its name.
     """
-    tensors: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        tensors: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
+    except (UnpicklingError, RuntimeError, EOFError) as error:
+        raise WeightsError(f"{path}: cannot be read: {error}") from error
     with torch.device("meta"):  # names and shapes alone
         wanted = _create(architecture, num_classes=1000).state_dict()
         kept = _create(architecture).state_dict().keys()

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import overload
 
 import numpy as np
 import torch
@@ -10,19 +11,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm  # type: ignore[import-untyped]
 
+from castline import machine
 from castline.errors import DataError
 from castline.faces.align import crop
-from castline.machine import threads
 from castline.training.base_models import BaseModel, BaseModelSettings
 
-__all__ = ["decode", "embed", "use_threads"]
-
-
-def use_threads() -> int:
-    """Let torch use as many threads as `castline.machine.threads` grants; their number."""
-    count = threads()
-    torch.set_num_threads(count)
-    return count
+__all__ = ["Crops", "decode", "embed"]
 
 
 def decode(chip: bytes, settings: BaseModelSettings) -> NDArray[np.uint8]:
@@ -52,6 +46,7 @@ def embed(
     Raises: DataError when a chip cannot be decoded.
     """
     base.eval()
+    torch.set_num_threads(machine.threads())
     rows = np.empty((len(chips), settings.embedding_size), np.float32)
     with torch.inference_mode(), tqdm(total=len(chips), desc=title, unit="face", disable=None) as bar:
         done = 0
@@ -76,3 +71,22 @@ def _batches(settings: BaseModelSettings, chips: Sequence[bytes], size: int) -> 
             if ahead is not None:
                 current, ahead = ahead, pool.submit(batch, start) if start < len(chips) else None
                 yield current.result()
+
+
+class Crops(Sequence[NDArray[np.uint8]]):
+    """What the base model sees of each chip, (S, S, 3) uint8 RGB, decoded when asked for."""
+
+    def __init__(self, chips: Sequence[bytes], settings: BaseModelSettings) -> None:
+        self._chips, self._settings = chips, settings
+
+    def __len__(self) -> int:
+        return len(self._chips)
+
+    @overload
+    def __getitem__(self, index: int) -> NDArray[np.uint8]: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Crops": ...
+    def __getitem__(self, index: int | slice) -> "NDArray[np.uint8] | Crops":
+        if isinstance(index, slice):
+            return Crops(self._chips[index], self._settings)
+        return decode(self._chips[index], self._settings)

@@ -1,0 +1,126 @@
+"""The whole pipeline on a folder of photos, in a project of its own: what it finds, how good, how long, how much memory.
+
+    python benchmarks/pipeline.py PHOTOS                                    # a folder of photos for each person
+    python benchmarks/pipeline.py PHOTOS --set base_model=efficientnet_lite0
+    python benchmarks/pipeline.py PHOTOS --work DIR                         # keep the project, and go on from it
+
+Prints a table and writes CSV beside this file, with machine, versions and command. Wall and CPU seconds and the peak memory
+of the largest process are the operating system's own account of each `dvc repro STAGE`, so they include DVC's start.
+"""
+
+import argparse
+import csv
+import json
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+STAGES = ("faces", "reference", "embeddings", "dataset", "base", "features", "train", "evaluate", "export")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photos", type=Path)
+    parser.add_argument("--batch", default="photos", help="name of the batch in the new project")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="Hydra overrides")
+    parser.add_argument("--work", type=Path, help="folder of the project; by default a temporary one, removed at the end")
+    parser.add_argument("--csv", type=Path, default=ROOT / "benchmarks" / "pipeline.csv", help="rows are appended")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        project = options.work or Path(temporary, "project")
+        if not project.exists():
+            make_project(project)
+            run(project, "castline", "data", "use", str(options.photos.resolve()), "--batch", options.batch)
+        run(project, "castline", "compose", *options.set)
+        stages = [(stage, *measured(project, stage)) for stage in STAGES]
+        report(project, stages, options)
+
+
+def make_project(project: Path) -> None:
+    """What git tracks of this tree, as it stands now, in a repository of its own."""
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    for name in filter(None, tracked.split("\0")):
+        source, target = ROOT / name, project / name
+        if source.is_file() and not name.startswith("sample/") and name != "dvc.lock":
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, target)
+    (project / "sample" / "photos").mkdir(parents=True)
+    for command in ("git init -q", "git add -A", "git -c user.name=b -c user.email=b@localhost commit -qm benchmark"):
+        run(project, *command.split())
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+def run(project: Path, *command: str) -> None:
+    done = subprocess.run(command, cwd=project, env=environment(), capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{shlex.join(command)}\n{done.stdout}{done.stderr}")
+
+
+def measured(project: Path, stage: str) -> tuple[float, float, float]:
+    """Wall seconds, CPU seconds and peak megabytes of `dvc repro --single-item STAGE`."""
+    log = project / f"{stage}.log"
+    start = time.perf_counter()
+    with log.open("w") as output:
+        child = subprocess.Popen(
+            ["dvc", "repro", "--single-item", stage], cwd=project, env=environment(), stdout=output, stderr=output
+        )
+        _, status, used = os.wait4(child.pid, 0)
+    if status:
+        sys.exit(f"{stage}: exit {os.waitstatus_to_exitcode(status)}\n{log.read_text()[-3000:]}")
+    kilobytes = used.ru_maxrss if sys.platform != "darwin" else used.ru_maxrss / 1024
+    return time.perf_counter() - start, used.ru_utime + used.ru_stime, kilobytes / 1024
+
+
+def report(project: Path, stages: list[tuple[str, float, float, float]], options: argparse.Namespace) -> None:
+    metrics = json.loads((project / "reports" / "metrics.json").read_text())
+    dataset = json.loads((project / "reports" / "dataset.json").read_text())
+    exported = json.loads((project / "reports" / "export.json").read_text())
+    command = shlex.join(["python", "benchmarks/pipeline.py", options.photos.name, *(["--set", *options.set] if options.set else [])])
+    print(f"$ {command}\n")
+    print(f"{dataset['photos']} photos, {dataset['faces']} faces, {dataset['kept']} kept of {dataset['people']} people")
+    low, high = metrics["top1_low"], metrics["top1_high"]
+    print(f"top-1 {metrics['top1']:.4f} ({low:.3f}–{high:.3f}) on {metrics['n_test']} test faces, top-5 {metrics['top5']:.4f}\n")
+    print(f"{'file':<10}{'top-1':>8}{'agrees':>8}{'MB':>8}{'ms':>8}")
+    for name, file in exported.items():
+        print(f"{name:<10}{file['top1']:>8.4f}{file['agreement']:>8.4f}{file['bytes'] / 1e6:>8.1f}", end="")
+        print(f"{bundle(project)['files'][name]['latency_ms']:>8.2f}")
+    print(f"\n{'stage':<12}{'wall s':>8}{'CPU s':>8}{'peak MB':>9}")
+    for stage, wall, cpu, peak in stages:
+        print(f"{stage:<12}{wall:>8.1f}{cpu:>8.1f}{peak:>9.0f}")
+    print(f"{'total':<12}{sum(row[1] for row in stages):>8.1f}{sum(row[2] for row in stages):>8.1f}")
+    write_csv(options.csv, command, stages, metrics, exported)
+
+
+def bundle(project: Path) -> dict[str, dict[str, dict[str, float]]]:
+    return json.loads((project / "models" / "recognizer" / "bundle.json").read_text())
+
+
+def write_csv(path: Path, command: str, stages: list, metrics: dict, exported: dict) -> None:
+    machine = f"{platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}"
+    packages = " ".join(f"{name}=={version(name)}" for name in ("torch", "timm", "ai-edge-litert", "dvc"))
+    rows = [("stage", name, "wall_s", f"{wall:.1f}") for name, wall, _, _ in stages]
+    rows += [("stage", name, "cpu_s", f"{cpu:.1f}") for name, _, cpu, _ in stages]
+    rows += [("stage", name, "peak_mb", f"{peak:.0f}") for name, _, _, peak in stages]
+    rows += [("metric", "pytorch", name, value) for name, value in metrics.items()]
+    rows += [("file", name, key, value) for name, file in exported.items() for key, value in file.items()]
+    new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        if new:
+            writer.writerow(["command", "machine", "versions", "kind", "name", "measure", "value"])
+        writer.writerows([command, machine, packages, *row] for row in rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,199 @@
+"""Export: PyTorch, ONNX and TFLite agree on real crops, and a file never mistakes one output for another."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+import torch.nn.functional as F
+import yaml
+from ai_edge_litert.interpreter import Interpreter
+from numpy.typing import NDArray
+from sample_faces import sample_chips
+from torch import Tensor, nn
+
+from castline import params
+from castline.errors import CastlineError
+from castline.export import tflite
+from castline.export.gate import measure
+from castline.export.onnx import OnnxModel, export_onnx
+from castline.export.settings import FORMATS
+from castline.export.tflite import Exported, export
+from castline.runtime.tflite import TFLiteModel
+from castline.training import base_models
+from castline.training.base_models import BaseModelSettings
+from castline.training.features import Crops, embed
+from castline.training.heads import HeadSettings, SoftmaxHead
+from castline.training.model import FaceModel
+
+CONF = Path(__file__).parents[2] / "conf"
+
+
+class Tiny(nn.Module):
+    """A base model of no use that converts quickly: (N, 3, 8, 8) → (N, 6)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 6, 3, stride=2)
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.conv(image / 255).mean((2, 3))
+
+
+def tiny(people: int) -> FaceModel:
+    torch.manual_seed(0)
+    head = SoftmaxHead(HeadSettings(), 6, people)
+    nn.init.normal_(head.layers[-1].weight)
+    return FaceModel(Tiny(), head).eval()  # type: ignore[arg-type]
+
+
+def noise(count: int, side: int) -> NDArray[np.uint8]:
+    return np.random.default_rng(0).integers(0, 256, (count, side, side, 3), np.uint8)
+
+
+def by_torch(model: FaceModel, images: list[NDArray[np.uint8]]) -> list[NDArray[np.float32]]:
+    """Embeddings and scores, one image at a time."""
+    with torch.inference_mode():
+        pairs = [model(torch.tensor(image).permute(2, 0, 1)[None].float()) for image in images]
+    return [torch.cat(outputs).numpy() for outputs in zip(*pairs, strict=True)]
+
+
+def opened(folder: Path, files: Exported) -> OnnxModel | TFLiteModel:
+    if files.file.endswith(".onnx"):
+        return OnnxModel(folder / files.file)
+    return TFLiteModel(folder / files.file, folder / files.head if files.head else None)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model that names the sample cast, what it was exported to, and faces that it was not trained on."""
+
+    model: FaceModel
+    folder: Path
+    files: dict[str, Exported]
+    images: list[NDArray[np.uint8]]
+    truth: NDArray[np.intp]
+
+
+@pytest.fixture(scope="module", params=["dlib_face_resnet", "efficientnet_lite0"])
+def case(request: pytest.FixtureRequest, sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Case]:
+    values = yaml.safe_load((CONF / "base_model" / f"{request.param}.yaml").read_text())
+    settings = params.typed(values, BaseModelSettings, "base_model")
+    base = base_models.build(settings, "pretrained", seed=0)
+    chips, names = sample_chips(sample, each=8)
+    people = sorted(set(names))
+    truth = np.array([people.index(name) for name in names])
+    learn = np.arange(len(chips)) % 2 == 0
+
+    features = torch.from_numpy(embed(base, settings, chips))
+    head = SoftmaxHead(HeadSettings(), settings.embedding_size, len(people))
+    head.fit_input(features[learn])
+    optimizer = torch.optim.Adam(head.parameters(), lr=0.01)
+    for _ in range(100):
+        optimizer.zero_grad()
+        F.cross_entropy(head(features[learn]), torch.from_numpy(truth[learn])).backward()
+        optimizer.step()
+    model = FaceModel(base, head).eval()
+
+    crops = Crops(chips, settings)
+    calibration = np.stack([crops[i] for i in np.flatnonzero(learn)])
+    folder = tmp_path_factory.mktemp(request.param)
+    files = export(model, calibration, folder)
+    unseen = np.flatnonzero(~learn)
+    yield Case(model, folder, files, [crops[i] for i in unseen], truth[unseen])
+
+
+# The smallest cosine to PyTorch's embedding of the same face, and the points of top-1 that may be lost.
+ALLOWED = {"onnx": (1 - 1e-6, 0.0), "float32": (1 - 1e-6, 0.0), "float16": (0.9999, 0.0), "int8": (0.98, 5.0)}
+
+
+def test_files_agree_with_pytorch(case: Case) -> None:
+    """The one golden test of export: real crops through every file, in the runtime that its users run."""
+    embeddings, scores = by_torch(case.model, case.images)
+    assert (scores.argmax(1) == case.truth).mean() > 0.6, "the model has to have learnt something"
+    for name in FORMATS:
+        run = opened(case.folder, case.files[name])
+        report = measure(run, case.images, case.truth, embeddings, scores)
+        cosine, points = ALLOWED[name]
+        assert report.cosine > cosine and report.lost <= points, (name, report)
+        found_embedding, found_scores = run(case.images[0])
+        assert found_embedding.dtype == found_scores.dtype == np.float32
+        assert np.linalg.norm(found_embedding) == pytest.approx(1, abs=1e-5)
+        assert found_scores.sum() == pytest.approx(1, abs=1e-5)
+        if name in ("onnx", "float32"):
+            np.testing.assert_allclose(found_embedding, embeddings[0], atol=2e-6)
+            np.testing.assert_allclose(found_scores, scores[0], atol=1e-4)
+
+
+def test_files_take_pixels_under_known_names(case: Case) -> None:
+    side = case.images[0].shape[0]
+    image = onnx.load(case.folder / "model.onnx").graph.input
+    assert [tensor.name for tensor in image] == ["image"]
+    assert [d.dim_value for d in image[0].type.tensor_type.shape.dim] == [1, 3, side, side]
+    for file, dtype in {"model.tflite": np.float32, "model_fp16.tflite": np.float32, "model_int8.tflite": np.int8}.items():
+        run = Interpreter(model_path=str(case.folder / file)).get_signature_runner()
+        details = run.get_input_details()["image"]
+        assert details["shape"].tolist() == [1, side, side, 3] and details["dtype"] == dtype, file
+        assert all(output["dtype"] == dtype for output in run.get_output_details().values()), file
+
+
+def test_files_shrink_and_nothing_else_is_left(case: Case) -> None:
+    assert {path.name for path in case.folder.iterdir()} == {
+        "model.onnx", "model.tflite", "model_fp16.tflite", "model_int8.tflite", "head.tflite",
+    }  # fmt: skip
+    size = {name: (case.folder / files.file).stat().st_size for name, files in case.files.items()}
+    assert size["float16"] < 0.52 * size["float32"] and size["int8"] < 0.32 * size["float32"]
+
+
+def test_no_file_knows_where_it_was_made(case: Case) -> None:
+    for path in case.folder.iterdir():
+        data = path.read_bytes()
+        assert str(Path(__file__).parents[2]).encode() not in data and b"/tmp/" not in data, path.name
+
+
+def test_as_many_people_as_numbers_are_not_mixed_up(tmp_path: Path) -> None:
+    """Embedding and scores of one shape: only names tell them apart."""
+    model, images = tiny(people=6), list(noise(3, 8))
+    for name, files in export(model, noise(20, 8), tmp_path / "a").items():
+        run = opened(tmp_path / "a", files)
+        for image, embedding, scores in zip(images, *by_torch(model, images), strict=True):
+            found_embedding, found_scores = run(image)
+            atol = 0.05 if name == "int8" else 1e-3
+            np.testing.assert_allclose(found_embedding, embedding, atol=atol, err_msg=name)
+            np.testing.assert_allclose(found_scores, scores, atol=atol, err_msg=name)
+
+    export(model, noise(20, 8), tmp_path / "b")
+    for path in sorted((tmp_path / "a").iterdir()):
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes(), f"{path.name} is made the same again"
+
+
+def test_only_what_is_asked_for_is_made(tmp_path: Path) -> None:
+    assert export(tiny(2), noise(2, 8), tmp_path, ["onnx"]) == {"onnx": Exported("model.onnx")}
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+
+
+def test_a_failing_converter_shows_the_end_of_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # np.save of a calibration that has no images: TensorFlow refuses to quantise.
+    with pytest.raises(CastlineError, match="the conversion to model_int8.tflite, head.tflite failed") as failed:
+        export(tiny(2), noise(0, 8), tmp_path, ["int8"])
+    assert "Error" in str(failed.value) and "next:" in str(failed.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_module_that_cannot_be_traced_is_named(tmp_path: Path) -> None:
+    class Unexportable(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.special.bessel_j0(x)
+
+    with pytest.raises(CastlineError, match=r"x\.onnx: Unexportable cannot be exported"):
+        export_onnx(Unexportable(), tmp_path / "x.onnx", torch.zeros(1, 2), "x", ["y"])
+
+
+def test_normalisation_is_folded_into_convolutions(tmp_path: Path) -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    nn.init.uniform_(net[1].running_var, 0.5, 2)
+    export_onnx(net, tmp_path / "x.onnx", torch.zeros(1, 3, 8, 8), "x", ["y"])
+    assert [node.op_type for node in onnx.load(tmp_path / "x.onnx").graph.node] == ["Conv"]

@@ -1,0 +1,143 @@
+"""The rules that hold the house up: which way imports run, what may be heavy, and what each stage depends on."""
+
+import ast
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import grimp
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+# No result depends on these: how a failure is said, and how many processors there are.
+NEUTRAL = {"castline/errors.py", "castline/machine.py"}
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+
+
+def run(*command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("ruff", "check", "."),
+        ("ruff", "format", "--check", "."),
+        ("mypy",),
+        ("lint-imports", "--no-cache"),
+    ],
+    ids=lambda command: " ".join(command),
+)
+def test_tools_are_content(command: tuple[str, ...]) -> None:
+    done = run(str(Path(sys.executable).parent / command[0]), *command[1:])
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "castline.bundle",
+        "castline.cli",
+        "castline.faces.detectors.blazeface",
+        "castline.faces.detectors.haar",
+        "castline.faces.detectors.mtcnn",
+        "castline.faces.detectors.yunet",
+        "castline.faces.extract",
+        "castline.runtime",
+        "castline.runtime.draw",
+        "castline.runtime.tflite",
+        "castline.schema",
+    ],
+)
+def test_light_modules_stay_light(module: str) -> None:
+    heavy = ("torch", "tensorflow", "cv2", "onnx", "pytorch_lightning", "timm")
+    code = f"import sys, {module}; print(*(name for name in {heavy} if name in sys.modules))"
+    done = run(sys.executable, "-c", code)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == ""
+
+
+@pytest.mark.parametrize("module", ["castline.runtime", "castline.cli"])
+def test_a_device_needs_no_pipeline(module: str) -> None:
+    """With the core dependencies alone, people can be named: no extra is imported."""
+    extras = ("pyarrow", "omegaconf", "dvc", "jinja2", "matplotlib", "safetensors", "tqdm", "yaml")
+    code = f"import sys, {module}; print(*(name for name in {extras} if name in sys.modules))"
+    assert run(sys.executable, "-c", code).stdout.strip() == ""
+
+
+@cache
+def graph() -> grimp.ImportGraph:
+    return grimp.build_graph("castline", cache_dir=None)
+
+
+def file_of(module: str) -> str:
+    path = Path(*module.split("."))
+    return str(path / "__init__.py" if (ROOT / path).is_dir() else path.with_suffix(".py"))
+
+
+def code_of(script: Path) -> set[str]:
+    """Every file of the library that a stage's script may run, imports inside functions included."""
+    modules: set[str] = set()
+    for node in ast.walk(ast.parse(script.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "castline":
+            modules.add(node.module)
+            modules |= {f"{node.module}.{alias.name}" for alias in node.names} & graph().modules
+    for module in list(modules):
+        modules |= graph().find_upstream_modules(module)
+    # A package's own __init__ says what it is and imports nothing, unless it is a module of its own right.
+    return {file_of(module) for module in modules if Path(ROOT, file_of(module)).name != "__init__.py"}
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_depends_on_the_code_it_runs_and_on_no_other(name: str) -> None:
+    stage = STAGES[name].get("do", STAGES[name])
+    script = next(word for word in stage["cmd"].split() if word.startswith("stages/"))
+    assert script in stage["deps"]
+    listed = {dep for dep in stage["deps"] if dep.startswith("castline")}
+    needed = code_of(ROOT / script) - NEUTRAL
+    missing = {file for file in needed if not any(file == dep or file.startswith(f"{dep}/") for dep in listed)}
+    idle = {dep for dep in listed if not any(file == dep or file.startswith(f"{dep}/") for file in needed)}
+    assert not missing, f"{name} runs these, dvc.yaml does not list them: {sorted(missing)}"
+    assert not idle, f"dvc.yaml lists these, {name} does not run them: {sorted(idle)}"
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_depends_on_the_params_it_reads(name: str) -> None:
+    stage = STAGES[name].get("do", STAGES[name])
+    words = stage["cmd"].split()
+    script = ROOT / next(word for word in words if word.startswith("stages/"))
+    read = {
+        node.args[0].value
+        for node in ast.walk(ast.parse(script.read_text()))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr == "read"
+        and isinstance(node.args[0], ast.Constant)
+    }
+    listed = {str(param).split(".")[0] for param in stage.get("params", [])}
+    # `faces` looks at the list of batches only to refuse too little data, and the provenance that `export` writes is
+    # no result; scripts that serve two stages name the sections of both.
+    free = {"faces": {"data"}, "reference": {"training", "base_model"}, "base": {"reference_model"}}
+    shared = {"base_model", "reference_model"}
+    assert listed - shared <= read
+    assert read - listed - shared <= free.get(name, set())
+
+
+def test_names_of_stages_are_those_of_the_design() -> None:
+    assert list(STAGES) == [
+        "faces", "reference", "embeddings", "dataset", "base", "features", "train", "evaluate", "export",
+    ]  # fmt: skip
+
+
+def test_help_is_quick_because_it_imports_little() -> None:
+    done = run(sys.executable, "-X", "importtime", "-c", "import castline.cli")
+    imported = {line.split("|")[-1].strip() for line in done.stderr.splitlines()}
+    assert not imported & {"numpy", "PIL", "ai_edge_litert", "rich"}
+
+
+def test_the_lock_names_exact_versions_and_no_host() -> None:
+    lines = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if line[:1] not in ("", " ", "#")]
+    assert lines
+    assert all("==" in line and "://" not in line and not line.startswith("-") for line in lines)
