@@ -9,7 +9,10 @@ from castline.faces.detection import DetectorSettings
 
 ROOT = Path(__file__).parents[1]
 GROUPS = sorted(
-    f"{folder.name}={file.stem}" for folder in (ROOT / "conf").iterdir() if folder.is_dir() for file in folder.glob("*.yaml")
+    f"{folder.name}={file.stem}"
+    for folder in (ROOT / "conf").iterdir()
+    if folder.is_dir()
+    for file in folder.glob("*.yaml")
 )
 
 

@@ -1,15 +1,17 @@
-"""Which photos are trained on, stopped by, and tested on: decided by what a photo is, and then for good.
+"""Which photos are trained on, stopped by, and tested on: stratified by person, and settled for good.
 
-A group of near-duplicates goes where its oldest member's content sends it, so new batches move nothing:
-
-- The side is read off a hash of the photo's bytes. Every person's photos are divided at the same rates.
-- Batches are settled one after the other, in the order of the list; what an earlier one settled, stays.
-- Where chance leaves a person without a test or a training photo, a group of the newest batch is moved over.
-- A photo that is a near-duplicate of photos on *different* sides can be on neither, and is left out.
+- Batches are settled one after the other, in the order of the list; what an earlier one settled stays, so a new batch
+  moves nothing. (Photos put into a batch that was settled before can move others of that person in it: new photos are
+  a new batch.)
+- In each batch, each person's photos are divided so that the shares hold for the person as a whole, by the order of a
+  hash of their content: neither names nor the order of files matter. Whoever has two photos or more has one to be
+  tested on and one to learn from.
+- Near-duplicates form a group, and a group is on one side: that of its oldest member.
+- A photo that is a near-duplicate of older photos on *different* sides can be on neither, and is left out.
 """
 
 import hashlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -65,10 +67,10 @@ def place(
 
     placed: dict[int, Placed] = {}
     sides: dict[str, str] = {}
-    held: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))  # person, side: groups
+    held: dict[str, set[str]] = defaultdict(set)  # the groups of each person that are settled
     for batch in sorted({photo.batch for photo in photos}):
         members = [i for i, photo in enumerate(photos) if photo.batch == batch]
-        fresh: dict[str, float] = {}
+        fresh: dict[str, set[str]] = defaultdict(set)  # the groups of each person that this batch brings
         for component in _components(members, neighbours):
             older = {placed[j].group for i in component for j in neighbours[i] if j in placed and placed[j].side}
             if len({sides[group] for group in older}) > 1:
@@ -76,24 +78,28 @@ def place(
                 placed |= {i: Placed(min(photos[j].sha256 for j in component), None) for i in component}
                 continue
             group = min(older) if older else min(photos[i].sha256 for i in component)
+            placed |= {i: Placed(group, sides.get(group, "")) for i in component}
+            for person in {person for i in component for person in photos[i].people}:
+                (held if older else fresh)[person].add(group)
             if not older:
-                fresh[group] = chance(group, salt)
-                sides[group] = "test" if fresh[group] < test else "val" if fresh[group] < test + val else "train"
-            for i in component:
-                placed[i] = Placed(group, sides[group])
-        people: dict[str, set[str]] = defaultdict(set)
-        for i in members:
-            for person in photos[i].people:
-                people[person].add(placed[i].group)
-        for person in sorted(people):
-            _cover({group for group in people[person] if group in fresh}, held[person], fresh, sides)
-        for i in members:
-            side = sides.get(placed[i].group) if placed[i].side else None
-            placed[i] = Placed(placed[i].group, side)
-            for person in photos[i].people:
-                if side:
-                    held[person][side].add(placed[i].group)
+                fresh[""].add(group)
+        # Photos of nobody in the cast come last, divided among themselves.
+        for person in sorted(fresh, key=lambda person: (person == "", person)):
+            new = sorted((group for group in fresh[person] if group not in sides), key=lambda g: (chance(g, salt), g))
+            held[person] |= fresh[person]
+            have = Counter(sides[group] for group in held[person] if group in sides)
+            quota = _quota(len(held[person]), test, val)
+            for group in new:
+                sides[group] = next((side for side in ("test", "val") if have[side] < quota[side]), "train")
+                have[sides[group]] += 1
+        placed |= {i: Placed(placed[i].group, sides[placed[i].group]) for i in members if placed[i].side is not None}
     return [placed[i] for i in range(len(photos))]
+
+
+def _quota(count: int, test: float, val: float) -> dict[str, int]:
+    """How many of a person's `count` groups are for testing and for stopping; one at least is left to learn from."""
+    tested = min(max(1, round(test * count)), max(0, count - 1))
+    return {"test": tested, "val": min(round(val * count), max(0, count - 1 - tested))}
 
 
 def _components(members: Sequence[int], neighbours: dict[int, set[int]]) -> list[list[int]]:
@@ -112,21 +118,3 @@ def _components(members: Sequence[int], neighbours: dict[int, set[int]]) -> list
                 waiting.append(j)
         components.append(sorted(component))
     return components
-
-
-def _cover(fresh_groups: set[str], held: dict[str, set[str]], fresh: dict[str, float], sides: dict[str, str]) -> None:
-    """See to it that one person has something to be tested on, and something to learn from."""
-    have = {side: set(held[side]) for side in ("train", "val", "test")}
-    for group in fresh_groups:
-        have[sides[group]].add(group)
-    if sum(map(len, have.values())) < 2:
-        return
-    order = sorted(fresh_groups, key=lambda group: fresh[group])
-    if not have["test"] and order:
-        sides[order[0]] = "test"
-        have["test"].add(order[0])
-        for side in ("train", "val"):
-            have[side].discard(order[0])
-    movable = [group for group in order if have["test"] != {group}]
-    if not have["train"] and movable:
-        sides[movable[-1]] = "train"

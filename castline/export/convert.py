@@ -10,6 +10,7 @@ The job is a `Job`; paths in it are relative to the folder that this runs in, a 
 
 import json
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,4 +112,9 @@ def _write(file: str, converter: Any) -> None:
 
 
 if __name__ == "__main__":
-    main(Job(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))))
+    try:
+        main(Job(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))))
+    except Exception as error:
+        # What is wrong is in the first lines; a dump of the whole graph may follow.
+        what = [line[:200] for line in str(error).splitlines()[:8]]
+        sys.exit("\n".join([*traceback.format_tb(error.__traceback__)[-1:], f"{type(error).__name__}:", *what]))

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from castline.errors import CastlineError
+from castline.errors import CastlineError, DataError
 from castline.export.convert import Job
 from castline.export.onnx import export_onnx
 from castline.export.settings import FORMATS
@@ -52,8 +52,11 @@ def export(
     calibration: (N, S, S, 3) uint8 RGB, faces from the training split as the base model sees them. formats: of
     castline.export.settings.FORMATS.
 
-    Raises: CastlineError when the model cannot be converted, with the end of the converter's log.
+    Raises: CastlineError when the model cannot be converted, with the end of the converter's log; DataError when int8
+    is wanted and there is nothing to calibrate it on.
     """
+    if "int8" in formats and not len(calibration):
+        raise DataError("there are no training faces to calibrate int8 on", "raise export.calibration above 0")
     folder.mkdir(parents=True, exist_ok=True)
     side = calibration.shape[1]
     image = torch.zeros(1, 3, side, side)

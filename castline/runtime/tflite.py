@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from castline.errors import BundleError
+from castline.faces import litert
 
 __all__ = ["TFLiteModel"]
 
@@ -76,11 +77,8 @@ class _Graph:
     """One TFLite file: an array in, arrays by name out, float32 on both sides."""
 
     def __init__(self, file: Path, threads: int, name: str, outputs: set[str]) -> None:
-        from ai_edge_litert.interpreter import Interpreter
-
         try:
-            interpreter = Interpreter(model_path=str(file), num_threads=threads)
-            self._run = interpreter.get_signature_runner()
+            self._run = litert.interpreter(file, threads).get_signature_runner()
         except (ValueError, RuntimeError) as error:
             raise BundleError(f"{file}: LiteRT cannot load it: {error}", "dvc repro export") from error
         inputs = {key: _Tensor.of(details) for key, details in self._run.get_input_details().items()}

@@ -8,6 +8,7 @@ __all__ = ["HEADS", "HeadSettings", "TrainerSettings", "TrainingSettings"]
 
 HEADS = ("softmax",)
 
+
 @dataclass(frozen=True)
 class HeadSettings:
     """The `head` section of params.yaml.

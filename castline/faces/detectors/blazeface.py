@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from castline.errors import WeightsError
+from castline.faces import litert
 from castline.faces.boxes import clusters
 from castline.faces.detection import Detections, DetectorSettings
 from castline.weights import checked_file, packaged_file
@@ -50,12 +51,8 @@ class BlazeFace:
     """
 
     def __init__(self, settings: DetectorSettings) -> None:
-        # Imported here because it takes 0.15 s.
-        from ai_edge_litert.interpreter import Interpreter
-
         path = weights(settings)
-        self._model = Interpreter(model_path=str(path), num_threads=1)
-        self._model.allocate_tensors()
+        self._model = litert.interpreter(path)
         (source,) = self._model.get_input_details()
         self._input = source["index"]
         outputs = {tuple(output["shape"]): output["index"] for output in self._model.get_output_details()}

@@ -1,0 +1,48 @@
+"""Projects of their own for tests: what git would bring along, in a folder where stages may run."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+TREE = ("conf", "stages", "castline", ".dvc", "dvc.yaml", "params.yaml", "data.dvc", ".gitignore", ".dvcignore")
+
+
+def make_project(folder: Path) -> Path:
+    """The project without its sample, as a git repository."""
+    for name in TREE:
+        copy(ROOT / name, folder / name)
+    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+    return folder
+
+
+def copy(source: Path, target: Path) -> None:
+    """What git would bring along: no caches, no temporary files."""
+    if source.is_file():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(source.read_bytes())
+        return
+    for path in source.iterdir():
+        if path.name not in ("__pycache__", "cache", "tmp", "config.local"):
+            copy(path, target / path.name)
+
+
+def cast(folder: Path, people: tuple[str, ...], each: int, batch: str = "first") -> Path:
+    """A few photos of a few people of the sample cast."""
+    for person in people:
+        for path in sorted((ROOT / "sample" / "photos" / batch / person).iterdir())[:each]:
+            copy(path, folder / person / path.name)
+    return folder
+
+
+def environment() -> dict[str, str]:
+    """Programs of this environment first on the PATH, as `make` has it."""
+    return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+def run(folder: Path, *command: str, fails: bool = False) -> str:
+    """What a command printed; it must succeed, or fail, as said."""
+    done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=600)
+    assert (done.returncode != 0) == fails, done.stdout + done.stderr
+    return done.stdout + done.stderr
