@@ -1,11 +1,11 @@
-"""The whole pipeline on a folder of photos, in a project of its own: what it finds, how good, how long, how much memory.
+"""The whole pipeline on a folder of photos, in a project of its own: how good, how long, how much memory.
 
     python benchmarks/pipeline.py PHOTOS                                    # a folder of photos for each person
     python benchmarks/pipeline.py PHOTOS --set base_model=efficientnet_lite0
     python benchmarks/pipeline.py PHOTOS --work DIR                         # keep the project, and go on from it
 
-Prints a table and writes CSV beside this file, with machine, versions and command. Wall and CPU seconds and the peak memory
-of the largest process are the operating system's own account of each `dvc repro STAGE`, so they include DVC's start.
+Prints tables and appends to a CSV beside this file, with machine, versions and command. Wall and CPU seconds and the
+peak memory of the largest process are the operating system's account of each `dvc repro STAGE`, DVC's start included.
 """
 
 import argparse
@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("photos", type=Path)
     parser.add_argument("--batch", default="photos", help="name of the batch in the new project")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="Hydra overrides")
-    parser.add_argument("--work", type=Path, help="folder of the project; by default a temporary one, removed at the end")
+    parser.add_argument("--work", type=Path, help="the project's folder; a temporary one if left out")
     parser.add_argument("--csv", type=Path, default=ROOT / "benchmarks" / "pipeline.csv", help="rows are appended")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -86,11 +86,13 @@ def report(project: Path, stages: list[tuple[str, float, float, float]], options
     metrics = json.loads((project / "reports" / "metrics.json").read_text())
     dataset = json.loads((project / "reports" / "dataset.json").read_text())
     exported = json.loads((project / "reports" / "export.json").read_text())
-    command = shlex.join(["python", "benchmarks/pipeline.py", options.photos.name, *(["--set", *options.set] if options.set else [])])
+    overrides = ["--set", *options.set] if options.set else []
+    command = shlex.join(["python", "benchmarks/pipeline.py", options.photos.name, *overrides])
     print(f"$ {command}\n")
     print(f"{dataset['photos']} photos, {dataset['faces']} faces, {dataset['kept']} kept of {dataset['people']} people")
     low, high = metrics["top1_low"], metrics["top1_high"]
-    print(f"top-1 {metrics['top1']:.4f} ({low:.3f}–{high:.3f}) on {metrics['n_test']} test faces, top-5 {metrics['top5']:.4f}\n")
+    print(f"top-1 {metrics['top1']:.4f} ({low:.3f}–{high:.3f}) on {metrics['n_test']} test faces", end=", ")
+    print(f"top-5 {metrics['top5']:.4f}\n")
     print(f"{'file':<10}{'top-1':>8}{'agrees':>8}{'MB':>8}{'ms':>8}")
     for name, file in exported.items():
         print(f"{name:<10}{file['top1']:>8.4f}{file['agreement']:>8.4f}{file['bytes'] / 1e6:>8.1f}", end="")

@@ -28,6 +28,7 @@ def main() -> None:
         params.read("curation", CurationSettings),
         params.read("split", SplitSettings),
     )
+    rejects = tables.read_many([Path(f"build/faces/{batch}.rejects.parquet") for batch in batches]).to_pylist()
     tables.write(Path("build/dataset.parquet"), tables.DATASET, [vars(row) for row in rows])
 
     reasons = Counter(row.reason.split(":")[0] for row in rows if row.reason)
@@ -36,7 +37,15 @@ def main() -> None:
     people = {row.person for row in kept}
     write_metrics(
         Path("reports/dataset.json"),
-        {"faces": len(rows), "people": len(people), "kept": len(kept), **sides, "left_out": dict(reasons)},
+        {
+            "photos": len({(row.batch, row.photo) for row in rows}) + len(rejects),
+            "rejected": dict(Counter(row["reason"] for row in rejects)),
+            "faces": len(rows),
+            "left_out": dict(reasons),
+            "kept": len(kept),
+            "people": len(people),
+            "splits": dict(sides),
+        },
     )
     print(
         f"{len(rows)} faces: {len(kept)} of {len(people)} people kept, {sum(row.stranger for row in rows)} strangers'"

@@ -37,7 +37,7 @@ def main(batch: str) -> None:
     tables.write(Path(f"build/faces/{batch}.rejects.parquet"), tables.REJECTS, rejects)
     reasons = ", ".join(f"{count} {reason}" for reason, count in Counter(r["reason"] for r in rejects).most_common())
     print(
-        f"{batch}: {len(entries)} photos, {len(faces)} faces in {len(entries) - len(rejects)} of them"
+        f"{batch}: {len(entries)} files, {len(faces)} faces in {len(entries) - len(rejects)} of them"
         + (f"; rejected: {reasons}" if reasons else "")
     )
 

@@ -41,7 +41,7 @@ def test_every_choice_composes_and_fits_its_dataclass(copy: Path, override: str)
         ("detector.min_score=much", "detector.min_score"),
         ("+detector.colour=blue", "detector.colour"),
         ("split.test=0.95", "split.test"),
-        ("head.kind=magic", "head.kind=magic, allowed are softmax"),
+        ("head.kind=magic", "head.kind=magic"),
         ("training.epochs=0", "training.epochs"),
         ("base_model=nothing", "conf/ cannot be composed"),
         ("+more.of=this", "unknown sections more"),
