@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from castline import machine, params, tables
+from castline import params, tables
 from castline.errors import exits_cleanly
 from castline.evaluation import plots
 from castline.evaluation.measures import Evaluation, Funnel
@@ -21,7 +21,7 @@ BUILD, REPORTS = Path("build"), Path("reports")
 
 @exits_cleanly
 def main() -> None:
-    torch.set_num_threads(machine.threads())
+    torch.set_num_threads(1)  # a head is small: threads would wait for each other
     batches = params.read("data", DataSettings).batches
     examples = read_examples(BUILD, batches)
     test = examples.part("test")

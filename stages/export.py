@@ -14,7 +14,7 @@ import torch
 from omegaconf import OmegaConf
 
 import castline
-from castline import machine, params, tables
+from castline import params, tables
 from castline.bundle import Bundle, BundledFile, write_bundle
 from castline.errors import exits_cleanly
 from castline.export.gate import FileReport, check, measure, table
@@ -39,7 +39,7 @@ BUILD, BUNDLE = Path("build"), Path("models/recognizer")
 def main() -> None:
     settings = params.read("export", ExportSettings)
     batches = params.read("data", DataSettings).batches
-    torch.set_num_threads(machine.threads())
+    torch.set_num_threads(1)  # a head is small: threads would wait for each other
     trained, description = model.load(BUILD / "model")
     examples = read_examples(BUILD, batches)
     test, train = examples.part("test"), examples.part("train")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from castline import machine, params
+from castline import params
 from castline.errors import exits_cleanly
 from castline.photos.batches import DataSettings
 from castline.training import base_models, model
@@ -18,7 +18,7 @@ from castline.training.settings import HeadSettings, TrainerSettings, TrainingSe
 def main() -> None:
     settings = params.read("training", TrainingSettings)
     head_settings = params.read("head", HeadSettings)
-    torch.set_num_threads(machine.threads())
+    torch.set_num_threads(1)  # a head is small: threads would wait for each other
 
     examples = read_examples(Path("build"), params.read("data", DataSettings).batches)
     train, val = examples.part("train"), examples.part("val")

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -435,12 +436,11 @@ class Funnel:
                 if count:
                     yield kind, reason, count
 
-    def metrics(self) -> dict[str, int | dict[str, int]]:
-        """The same, JSON-ready, for `dvc metrics show`: the fields of this class and `kept`."""
+    def metrics(self) -> dict[str, Any]:
+        """The same, JSON-ready, for `dvc metrics show`; `Funnel(**metrics)` is the funnel again."""
         return {
             "photos": self.photos,
             "faces": self.faces,
-            "kept": self.kept,
             "splits": dict(self.splits),
             "rejected": dict(sorted(self.rejected.items())),
             "left_out": dict(sorted(self.left_out.items())),

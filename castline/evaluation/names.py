@@ -27,7 +27,7 @@ def short(text: str, length: int = 40) -> str:
     >>> short("a_very_long_file_name.jpg", 12)
     'a_very…e.jpg'
     """
-    text = shown(text)
+    text = shown(text) if text.strip() else "\ufffd"
     if len(text) <= length:
         return text
     head = length // 2

@@ -18,7 +18,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from castline.evaluation.measures import FARS, RULE_OF_30, Evaluation, Funnel, PersonResult, Roc
@@ -27,6 +27,7 @@ from castline.evaluation.names import csv_cell, short
 __all__ = [
     "Curves",
     "accuracy_svg",
+    "confused_people",
     "confusion_svg",
     "funnel_svg",
     "loss_svg",
@@ -78,6 +79,7 @@ _STYLE: dict[str, object] = {
     "ytick.color": QUIET,
     "ytick.major.size": 0,
 }
+_styled = matplotlib.style.context(_STYLE, after_reset=True)  # also a decorator: the whole function draws in it
 _CURVES = ("train_loss", "val_loss", "train_accuracy", "val_accuracy")
 _WIDTH = 4.2  # inches: a phone shows it almost at full size, a desktop two side by side
 MAX_CONFUSED = 40  # people in the heat-map: names are still readable
@@ -123,6 +125,7 @@ def accuracy_svg(curves: Curves) -> str:
     return _curves_svg(curves, curves.train_accuracy, curves.val_accuracy, percent=True)
 
 
+@_styled
 def _curves_svg(curves: Curves, train: Sequence[float], val: Sequence[float], percent: bool) -> str:
     figure, axes = _canvas(_WIDTH, 2.7)
     dot = "o" if len(curves.epoch) == 1 else ""
@@ -131,13 +134,14 @@ def _curves_svg(curves: Curves, train: Sequence[float], val: Sequence[float], pe
     if curves.kept is not None:
         axes.axvline(curves.kept, color=QUIET, linewidth=1, linestyle=":", label=f"kept: epoch {curves.kept}")
     if percent:
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+        axes.yaxis.set_major_formatter(_percent())
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.set_xlabel("epoch")
     axes.legend(loc="best")
     return _svg(figure)
 
 
+@_styled
 def roc_svg(roc: Roc) -> str:
     """TAR over FAR, FAR on a log axis; dotted where there are too few impostor pairs to trust it.
 
@@ -156,18 +160,19 @@ def roc_svg(roc: Roc) -> str:
         axes.set_xlim(max(far[0], 1e-6), 1)
         floor = math.floor(10 * float(tar.min()) - 0.5) / 10
         axes.set_ylim(max(0.0, min(floor, 0.9)), 1.005)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+    axes.xaxis.set_major_formatter(_percent())
+    axes.yaxis.set_major_formatter(_percent())
     axes.set_xlabel("different people taken for the same (FAR)")
     axes.set_ylabel("same person recognised (TAR)")
     return _svg(figure)
 
 
+@_styled
 def confusion_svg(people: Sequence[str], confusion: NDArray[np.int64], limit: int = MAX_CONFUSED) -> str:
     """The confusion matrix as a heat-map: blue is right, orange wrong, deeper is a larger share of the row.
 
     people: P names. confusion: (P, P) int, rows are the truth.
-    With more than `limit` people, only those with the most mistakes are drawn, in the order of `people`.
+    With more than `limit` people, only those who are confused most are drawn: see `confused_people`.
     """
     shown_people = confused_people(confusion, limit)
     counts = confusion[np.ix_(shown_people, shown_people)]
@@ -177,7 +182,7 @@ def confusion_svg(people: Sequence[str], confusion: NDArray[np.int64], limit: in
     figure, axes = _canvas(side + 0.1, side)
     for y, x in zip(*(index.tolist() for index in np.nonzero(counts)), strict=True):
         share = counts[y, x] / rows[y]
-        deep = 0.15 + 0.85 * share if x == y else 0.35 + 0.65 * share
+        deep = 0.15 + 0.85 * share if x == y else 0.5 + 0.5 * share
         colour = BLUE if x == y else ORANGE
         axes.add_patch(Rectangle((x - 0.47, y - 0.47), 0.94, 0.94, color=colour, alpha=deep, linewidth=0))
         if n <= 20:
@@ -199,16 +204,22 @@ def confusion_svg(people: Sequence[str], confusion: NDArray[np.int64], limit: in
     return _svg(figure)
 
 
-def confused_people(confusion: NDArray[np.int64], limit: int) -> list[int]:
-    """The `limit` people with the most mistakes, made of them or with their name, in their own order.
+def confused_people(confusion: NDArray[np.int64], limit: int = MAX_CONFUSED) -> list[int]:
+    """Who is worth a row of the heat-map: everybody, or of more than `limit` people those most often confused.
 
-    >>> confused_people(np.array([[5, 0, 0], [0, 4, 1], [0, 0, 5]]), 2)
+    confusion: (P, P) int. A mistake counts for the person it was made of and for the one whose name was given.
+
+    >>> confused_people(np.array([[5, 0, 0], [0, 4, 1], [0, 0, 5]]), limit=2)
     [1, 2]
     """
+    if len(confusion) <= limit:
+        return list(range(len(confusion)))
     wrong = confusion.sum(0) + confusion.sum(1) - 2 * confusion.diagonal()
-    return sorted(int(index) for index in np.argsort(-wrong, kind="stable")[:limit])
+    most = np.argsort(-wrong, kind="stable")[:limit]
+    return sorted(int(index) for index in most if wrong[index])
 
 
+@_styled
 def people_svg(results: Sequence[PersonResult], limit: int = 15) -> str:
     """Recall of the first `limit` of `results` as bars with their 95 % intervals; give the worst first."""
     tested = [result for result in results if result.recall is not None][:limit]
@@ -216,19 +227,22 @@ def people_svg(results: Sequence[PersonResult], limit: int = 15) -> str:
     for y, result in enumerate(tested):
         recall = result.recall or 0.0
         low, high = result.interval
-        axes.barh(y, recall, 0.62, color=BLUE, alpha=0.75, linewidth=0)
+        axes.barh(y, recall, 0.62, color=BLUE, alpha=0.5, linewidth=0)
         axes.plot([low, high], [y, y], color=INK, linewidth=1.1, solid_capstyle="butt")
     axes.set_yticks(
-        range(len(tested)), [f"{short(result.person, 18)}  {result.correct}/{result.n}" for result in tested]
+        range(len(tested)),
+        # Isolated, so that a name written from right to left does not turn the numbers round.
+        [f"\u2068{short(result.person, 18)}\u2069 {result.correct}/{result.n}" for result in tested],
     )
     axes.set_ylim(len(tested) - 0.4, -0.6)
     axes.set_xlim(0, 1.01)
     axes.grid(visible=False, axis="y")
-    axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+    axes.xaxis.set_major_formatter(_percent())
     axes.set_xlabel("named right")
     return _svg(figure)
 
 
+@_styled
 def funnel_svg(funnel: Funnel) -> str:
     """Photos in, faces found, faces kept by split: three bars on one scale, orange for what fell out."""
     rows = [
@@ -237,7 +251,7 @@ def funnel_svg(funnel: Funnel) -> str:
         [(name, count, (BLUE, SKY, GREEN, QUIET)[min(i, 3)]) for i, (name, count) in enumerate(funnel.splits.items())],
     ]
     titles = [f"{funnel.photos:,} photos", f"{funnel.faces:,} faces found", f"{funnel.kept:,} faces kept"]
-    figure, axes = _canvas(2 * _WIDTH, 2.5)
+    figure, axes = _canvas(_WIDTH, 2.3)
     most = max(1, funnel.photos, funnel.faces)
     for y, (title, segments) in enumerate(zip(titles, rows, strict=True)):
         axes.text(0, y - 0.36, title, ha="left", va="bottom", fontweight="bold")
@@ -316,11 +330,14 @@ def _cell(value: str | float) -> str:
     return f"{value:.6g}" if math.isfinite(value) else ""
 
 
+def _percent() -> FuncFormatter:
+    return FuncFormatter(lambda value, _: f"{100 * value:g} %")
+
+
 def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
-    """An empty figure, in inches, in our style. No pyplot: nothing is kept anywhere."""
-    with matplotlib.style.context(_STYLE, after_reset=True):
-        figure = Figure(figsize=(width, height))
-        return figure, figure.add_subplot()
+    """An empty figure, in inches. No pyplot: nothing is kept anywhere."""
+    figure = Figure(figsize=(width, height))
+    return figure, figure.add_subplot()
 
 
 _COLOUR = {light: f"var(--{name})" for name, (light, _) in _THEME.items()}
@@ -336,7 +353,7 @@ _CSS = (
 def _svg(figure: Figure) -> str:
     """The figure as text that starts with <svg: themed, undated, in the reader's own font."""
     out = io.StringIO()
-    with matplotlib.style.context(_STYLE, after_reset=True), warnings.catch_warnings():
+    with warnings.catch_warnings():
         # The reader's fonts draw the text, so it does not matter which scripts DejaVu lacks.
         warnings.filterwarnings("ignore", message="Glyph .* missing", category=UserWarning)
         figure.savefig(out, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))

@@ -15,7 +15,7 @@ from jinja2 import Environment, StrictUndefined
 
 from castline.evaluation import plots
 from castline.evaluation.measures import FARS, Evaluation, Funnel, most_confused, wilson_interval
-from castline.evaluation.names import short, shown
+from castline.evaluation.names import short
 from castline.evaluation.plots import Curves
 
 __all__ = ["Mistake", "ReportContent", "Training", "in_plain_words", "render_report", "write_report"]
@@ -66,7 +66,7 @@ class Mistake:
 
 @dataclass(frozen=True)
 class ReportContent:
-    """What the report is about. A section whose data is absent is left out: `funnel` alone is a dataset report.
+    """What the report is about. A section without data is left out: `funnel` alone is a dataset report.
 
     notes: sentences that the reader should know, shown at the top.
     """
@@ -88,14 +88,7 @@ def write_report(path: Path, content: ReportContent) -> None:
 
 def render_report(content: ReportContent) -> str:
     """The report as HTML."""
-    # `finalize` sees every value before it is escaped, so no name can reach the page past `shown`.
-    environment = Environment(
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda value: shown(value) if type(value) is str else value,
-    )
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"percent": percent, "short": short}
     template = files(__package__).joinpath("report.html.jinja").read_text(encoding="utf-8")
     curves = content.curves if content.curves and content.curves.epoch else None
@@ -139,8 +132,8 @@ def _result(evaluation: Evaluation) -> dict[str, Any]:
         "persons": [*worst, *(person for person in persons if person.recall is None)],
         "few": FEW_FACES,
         "people_plot": _image(plots.people_svg(worst)) if wrong else "",
-        "confusion_plot": _image(plots.confusion_svg(people, evaluation.confusion)),
-        "confusion_drawn": min(len(people), plots.MAX_CONFUSED),
+        "confusion_plot": _image(plots.confusion_svg(people, evaluation.confusion)) if wrong else "",
+        "confusion_drawn": len(plots.confused_people(evaluation.confusion)),
         "pairs": [(people[t], people[p], n) for t, p, n in most_confused(evaluation.confusion, MAX_PAIRS)],
         "roc": evaluation.roc,
         "rates": [evaluation.roc.at(far) for far in FARS],
@@ -152,20 +145,20 @@ def in_plain_words(correct: int, n: int) -> str:
     """A proportion as a sentence that never rounds a mistake away.
 
     >>> in_plain_words(66, 67), in_plain_words(2231, 2300)
-    ('Of 67 test faces, 66 are named right.', 'Of 100 test faces, 97 are named right.')
+    ('Of 67 test faces, 66 are named right.', 'Of every 100 test faces, about 97 are named right.')
     >>> in_plain_words(9999, 10000)
     'All but 1 of 10,000 test faces are named right.'
     """
     if correct == n:
-        return f"All {n:,} test faces are named right."
-    if n <= 200:
-        return f"Of {n} test faces, {correct} {'is' if correct == 1 else 'are'} named right."
-    for whole in (100, 1000):
-        if 0 < (named := round(whole * correct / n)) < whole:
-            return f"Of {whole:,} test faces, {named} are named right."
-    if correct > n / 2:
-        return f"All but {n - correct} of {n:,} test faces are named right."
-    return f"Of {n:,} test faces, {correct:,} are named right."
+        return f"All {n:,} test faces are named right." if n > 1 else "The only test face is named right."
+    if n > 200:
+        for whole in (100, 1000):
+            if 0 < (named := round(whole * correct / n)) < whole:
+                return f"Of every {whole:,} test faces, about {named} {'is' if named == 1 else 'are'} named right."
+        if correct > n / 2:
+            return f"All but {n - correct} of {n:,} test faces are named right."
+    faces, verb = "face" if n == 1 else "faces", "is" if correct == 1 else "are"
+    return f"Of {n:,} test {faces}, {correct} {verb} named right."
 
 
 def percent(share: float | None) -> str:

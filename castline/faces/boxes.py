@@ -16,9 +16,11 @@ def iou(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
     """
     low = np.maximum(a[:, None, :2], b[None, :, :2])
     high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    shared = np.clip(high - low, 0, None).prod(-1)  # (N, M)
+    shared: NDArray[np.float32] = np.clip(high - low, 0, None).prod(-1)  # (N, M)
     union = _area(a)[:, None] + _area(b)[None, :] - shared
-    return np.divide(shared, union, out=np.zeros(shared.shape, np.float32), where=union > 0)
+    share = np.zeros(shared.shape, np.float32)
+    np.divide(shared, union, out=share, where=union > 0, casting="same_kind")
+    return share
 
 
 def clusters(boxes: NDArray[np.float32], scores: NDArray[np.float32], max_overlap: float) -> list[NDArray[np.intp]]:
@@ -52,4 +54,5 @@ def nms(boxes: NDArray[np.float32], scores: NDArray[np.float32], max_overlap: fl
 
 
 def _area(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).prod(-1)
+    area: NDArray[np.float32] = np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).prod(-1)
+    return area

@@ -1,7 +1,7 @@
 """Features: the embeddings of many chips. The frozen base model runs once a face and heads learn from it."""
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import overload
 
@@ -35,42 +35,38 @@ def embed(
     base: BaseModel,
     settings: BaseModelSettings,
     chips: Sequence[bytes],
-    batch_size: int = 32,
+    batch_size: int = 16,
     title: str = "features",
 ) -> NDArray[np.float32]:
     """Raw embeddings of chips: (N, D) float32, a row for each of `chips`, which are 256 × 256 JPEG.
 
-    The last batch is filled up, so all batches run the same kernels and a row does not depend on how many
+    Each batch is decoded and computed by one thread, as many batches at a time as CASTLINE_THREADS says. (Threads
+    that share one convolution wait for each other at its end: with another busy process beside them, ten times as
+    long.) So rows do not depend on the number of threads, and as the last batch is filled up, neither on how many
     others there are. The base model is put into eval mode.
 
     Raises: DataError when a chip cannot be decoded.
     """
-    base.eval()
-    torch.set_num_threads(machine.threads())
-    rows = np.empty((len(chips), settings.embedding_size), np.float32)
-    with torch.inference_mode(), tqdm(total=len(chips), desc=title, unit="face", disable=None) as bar:
-        done = 0
-        for count, batch in _batches(settings, chips, batch_size):
-            images = torch.from_numpy(batch).permute(0, 3, 1, 2).float()  # (B, S, S, 3) → (B, 3, S, S)
-            rows[done : done + count] = base(images)[:count].numpy()
-            done += count
-            bar.update(count)
-    return rows
+    base.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
+    def batch(start: int) -> NDArray[np.float32]:
+        images = [decode(chip, settings) for chip in chips[start : start + batch_size]]
+        filled = np.stack(images + images[-1:] * (batch_size - len(images)))
+        planes = torch.from_numpy(filled).permute(0, 3, 1, 2).float()  # (B, S, S, 3) → (B, 3, S, S), channels last
+        with torch.inference_mode():
+            rows: NDArray[np.float32] = base(planes)[: len(images)].numpy()
+        return rows
 
-def _batches(settings: BaseModelSettings, chips: Sequence[bytes], size: int) -> Iterator[tuple[int, NDArray[np.uint8]]]:
-    """How many images of a batch count, and the batch (B, S, S, 3); the next is decoded meanwhile."""
-
-    def batch(start: int) -> tuple[int, NDArray[np.uint8]]:
-        images = [decode(chip, settings) for chip in chips[start : start + size]]
-        return len(images), np.stack(images + images[-1:] * (size - len(images)))
-
-    with ThreadPoolExecutor(1) as pool:
-        ahead = pool.submit(batch, 0) if chips else None
-        for start in range(size, len(chips) + size, size):
-            if ahead is not None:
-                current, ahead = ahead, pool.submit(batch, start) if start < len(chips) else None
-                yield current.result()
+    starts = range(0, len(chips), batch_size)
+    with (
+        ThreadPoolExecutor(machine.threads(), initializer=torch.set_num_threads, initargs=(1,)) as pool,
+        tqdm(total=len(chips), desc=title, unit="face", disable=None) as bar,
+    ):
+        found = [np.empty((0, settings.embedding_size), np.float32)]
+        for rows in pool.map(batch, starts):
+            found.append(rows)
+            bar.update(len(rows))
+    return np.concatenate(found)
 
 
 class Crops(Sequence[NDArray[np.uint8]]):

@@ -49,7 +49,7 @@ class TrainingSettings:
     epochs: int = 100
     patience: int = 10
     batch_size: int = 64
-    lr: float = 0.01
+    lr: float = 0.001
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:

@@ -64,9 +64,11 @@ def test_large_faces_do_not_alias() -> None:
     assert chip[20:-20, 20:-20].std() < 5
 
 
-def test_a_face_outside_the_photo_is_black_and_not_an_error() -> None:
-    chip = align(Image.new("RGB", (50, 50), (255, 255, 255)), five(CHIP_POINTS * 9 - 9000))
-    assert not np.asarray(chip).any()
+@pytest.mark.parametrize("points", [CHIP_POINTS * 9 - 9000, CHIP_POINTS * 0.1 - 400, CHIP_POINTS * 0])
+def test_a_face_outside_the_photo_or_of_no_size_is_its_mean_colour_and_no_error(points: np.ndarray) -> None:
+    image = Image.new("RGB", (50, 50), (200, 100, 0))
+    image.paste((0, 100, 200), (0, 0, 50, 25))
+    assert (np.asarray(align(image, five(points) if points.any() else np.zeros((5, 2)))) == (100, 100, 100)).all()
 
 
 @pytest.mark.parametrize("name", TEMPLATES)

@@ -96,14 +96,16 @@ def test_a_chip_cut_short_is_said(
         embed(*base, [cast[0][0], cast[0][1][:2000]])
 
 
-def test_threads_are_as_many_as_granted(
-    base: tuple[BaseModel, BaseModelSettings], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("threads", ["1", "3"])
+def test_rows_do_not_depend_on_the_number_of_threads(
+    base: tuple[BaseModel, BaseModelSettings],
+    cast: tuple[list[bytes], list[str]],
+    rows: NDArray[np.float32],
+    monkeypatch: pytest.MonkeyPatch,
+    threads: str,
 ) -> None:
-    before = torch.get_num_threads()
-    monkeypatch.setenv("CASTLINE_THREADS", "1")
-    embed(*base, [])
-    assert torch.get_num_threads() == 1
-    torch.set_num_threads(before)
+    monkeypatch.setenv("CASTLINE_THREADS", threads)
+    assert np.array_equal(embed(*base, cast[0][:34], batch_size=16), rows[:34])
 
 
 def test_crops_are_decoded_one_by_one(

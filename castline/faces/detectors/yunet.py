@@ -46,9 +46,12 @@ class YuNet:
 
     def __call__(self, image: NDArray[np.uint8]) -> Detections:
         """Find faces in `image`: (H, W, 3) uint8, RGB, upright; in its pixels."""
-        height, width = image.shape[:2]
-        self._model.setInputSize((width, height))
-        _, rows = self._model.detect(np.ascontiguousarray(image[..., ::-1]))
+        # With 32 pixels or less on a side, OpenCV 4.12 returns what was in memory. Below and to the right, a border
+        # leaves coordinates as they are.
+        below, right = (max(0, 64 - side) for side in image.shape[:2])
+        image = np.pad(image[..., ::-1], ((0, below), (0, right), (0, 0)))  # BGR
+        self._model.setInputSize((image.shape[1], image.shape[0]))
+        _, rows = self._model.detect(np.ascontiguousarray(image))
         if rows is None:
             return Detections.none()
         # A row: x, y, width, height, five points (the person's right eye, on the image's left, comes first), score.

@@ -1,0 +1,143 @@
+"""Plots stand alone, repeat to the byte, and take any name; the CSV files say what was measured."""
+
+import csv
+import math
+import xml.etree.ElementTree as ET
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+
+from castline.evaluation import plots
+from castline.evaluation.measures import Evaluation, Funnel, verification_roc
+from castline.evaluation.plots import Curves
+
+HOSTILE = ["<script>alert(1)</script>", "$\\frac{1}$", "two\nlines", "=1+1", "山田\u202e", "\udcff", " ", 'x"]]>' * 50]
+CURVES = Curves([0, 1, 2], [2.0, 1.0, 0.5], [2.1, math.nan, 1.0], [0.1, 0.5, 0.9], [0.0, 0.5, 0.8], kept=1)
+FUNNEL = Funnel(10, {"no_face": 3}, 8, {"blur": 1}, {"train": 4, "val": 1, "test": 1, "strangers": 1})
+
+
+def made_up(names: list[str], n: int = 60, wrong: float = 0.3) -> Evaluation:
+    """A test split in which about the share `wrong` of the faces gets the next person's name."""
+    rng = np.random.default_rng(0)
+    truth = np.arange(n) % len(names)
+    given = np.where(rng.random(n) < wrong, (truth + 1) % len(names), truth)
+    embeddings = np.eye(len(names), dtype=np.float32)[given]
+    return Evaluation(names, truth, embeddings, embeddings)
+
+
+HOSTILE_CASE = made_up(HOSTILE)
+EVERY_PLOT: dict[str, Callable[[], str]] = {
+    "loss": lambda: plots.loss_svg(CURVES),
+    "accuracy": lambda: plots.accuracy_svg(CURVES),
+    "one epoch": lambda: plots.loss_svg(Curves([0], [1.0], [math.nan], [0.5], [math.nan])),
+    "roc": lambda: plots.roc_svg(HOSTILE_CASE.roc),
+    "no roc": lambda: plots.roc_svg(verification_roc(np.zeros(0, int), np.zeros((0, 2), np.float32))),
+    "confusion": lambda: plots.confusion_svg(HOSTILE, HOSTILE_CASE.confusion),
+    "people": lambda: plots.people_svg(HOSTILE_CASE.worst),
+    "nobody": lambda: plots.people_svg([]),
+    "funnel": lambda: plots.funnel_svg(FUNNEL),
+    "empty funnel": lambda: plots.funnel_svg(Funnel(0, {}, 0, {}, {})),
+}
+
+
+@pytest.mark.parametrize("draw", EVERY_PLOT.values(), ids=EVERY_PLOT)
+def test_every_plot_stands_alone(draw: Callable[[], str]) -> None:
+    before = dict(matplotlib.rcParams)
+    svg = draw()
+    assert dict(matplotlib.rcParams) == before
+    elements = list(ET.fromstring(svg).iter())
+    assert {element.tag.rpartition("}")[2] for element in elements} <= {
+        *("svg", "style", "defs", "g", "path", "use", "text", "clipPath", "rect", "metadata")
+    }
+    links = [value for element in elements for key, value in element.items() if key.endswith("href")]
+    assert all(link.startswith("#") for link in links)
+    assert "prefers-color-scheme:dark" in svg
+    assert "url(http" not in svg
+
+
+@pytest.mark.parametrize("draw", [EVERY_PLOT["loss"], EVERY_PLOT["confusion"]])
+def test_plots_repeat_to_the_byte(draw: Callable[[], str]) -> None:
+    assert draw() == draw()
+
+
+def test_names_are_text_and_nothing_else() -> None:
+    texts = [element.text for element in ET.fromstring(EVERY_PLOT["confusion"]()).iter() if element.text]
+    assert "<script>…script>" in texts
+    assert "$\\frac{1}$" in texts
+    assert "two\ufffdlines" in texts
+
+
+def texts_of(svg: str) -> list[str]:
+    return [element.text or "" for element in ET.fromstring(svg).iter() if element.tag.endswith("text")]
+
+
+@pytest.mark.parametrize(("people", "drawn"), [(5, 5), (30, 30), (100, 40)])
+def test_the_heat_map_stays_readable(people: int, drawn: int) -> None:
+    case = made_up([f"person {i}" for i in range(people)], n=4 * people)
+    names = Counter(text for text in texts_of(plots.confusion_svg(case.people, case.confusion)) if "person" in text)
+    assert set(names.values()) == {2}
+    assert len(names) == drawn == len(plots.confused_people(case.confusion))
+
+
+def test_of_many_people_only_the_confused_are_drawn() -> None:
+    confusion = np.eye(50, dtype=np.int64) * 9
+    confusion[3, 47] = 2
+    assert plots.confused_people(confusion) == [3, 47]
+    assert plots.confused_people(np.eye(50, dtype=np.int64)) == []
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_curves_survive_csv(tmp_path: Path) -> None:
+    path = tmp_path / "reports" / "curves.csv"
+    plots.write_curves_csv(path, CURVES)
+    assert rows_of(path)[1] == {
+        "epoch": "1",
+        "train_loss": "1",
+        "val_loss": "",
+        "train_accuracy": "0.5",
+        "val_accuracy": "0.5",
+    }
+    again = plots.read_curves_csv(path, kept=1)
+    assert (again.epoch, again.train_loss, again.val_accuracy) == ([0, 1, 2], [2.0, 1.0, 0.5], [0.0, 0.5, 0.8])
+    assert math.isnan(again.val_loss[1])
+    assert plots.loss_svg(again) == plots.loss_svg(CURVES)
+
+
+def test_curves_of_no_epoch(tmp_path: Path) -> None:
+    plots.write_curves_csv(tmp_path / "curves.csv", Curves.of([]))
+    assert plots.read_curves_csv(tmp_path / "curves.csv").epoch == []
+
+
+def test_confusion_csv_has_a_row_a_face_and_no_formula(tmp_path: Path) -> None:
+    plots.write_confusion_csv(tmp_path / "confusion.csv", HOSTILE_CASE)
+    rows = rows_of(tmp_path / "confusion.csv")
+    assert len(rows) == HOSTILE_CASE.n
+    assert set(rows[0]) == {"actual", "predicted"}
+    right = sum(row["actual"] == row["predicted"] for row in rows)
+    assert right == HOSTILE_CASE.correct
+    assert "'=1+1" in {row["actual"] for row in rows}
+
+
+def test_roc_csv_rises_to_one(tmp_path: Path) -> None:
+    plots.write_roc_csv(tmp_path / "roc.csv", HOSTILE_CASE.roc)
+    rows = rows_of(tmp_path / "roc.csv")
+    far, tar = ([float(row[column]) for row in rows] for column in ("far", "tar"))
+    assert (far[-1], tar[-1]) == (1.0, 1.0)
+    assert far == sorted(far)
+    assert tar == sorted(tar)
+
+
+def test_people_csv_is_worst_first_and_keeps_the_untested(tmp_path: Path) -> None:
+    case = made_up(["anna", "ben", "@cleo"], n=2, wrong=0)
+    plots.write_people_csv(tmp_path / "people.csv", case)
+    rows = rows_of(tmp_path / "people.csv")
+    assert [row["person"] for row in rows] == ["anna", "ben", "'@cleo"]
+    assert (rows[0]["recall"], rows[2]["recall"], rows[2]["n"]) == ("1", "", "0")
