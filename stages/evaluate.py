@@ -15,6 +15,7 @@ from castline.photos.batches import DataSettings
 from castline.training import model
 from castline.training.examples import Examples, Part, read_examples
 from castline.training.settings import TrainingSettings
+from castline.weights import sha256_of
 
 BUILD, REPORTS = Path("build"), Path("reports")
 
@@ -59,6 +60,7 @@ def about(description: model.ModelDescription, batches: list[str]) -> Training:
         tune=settings.tune,
         seed=settings.seed,
         batches=batches,
+        data_hash=sha256_of(BUILD / "dataset.parquet")[:16],
     )
 
 

@@ -25,7 +25,7 @@ def centred(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
     if not len(embeddings):
         return embeddings
     moved = embeddings - embeddings.mean(0)
-    return moved / np.maximum(np.linalg.norm(moved, axis=1, keepdims=True), 1e-12)
+    return np.asarray(moved / np.maximum(np.linalg.norm(moved, axis=1, keepdims=True), 1e-12), np.float32)
 
 
 def choose(

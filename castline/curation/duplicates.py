@@ -18,7 +18,7 @@ def near_pairs(hashes: NDArray[np.uint8], max_bits: int, block: int = 4096) -> N
     def signs(packed: NDArray[np.uint8]) -> NDArray[np.float32]:
         return np.unpackbits(packed, axis=1).astype(np.float32) * 2 - 1
 
-    found = [np.zeros((0, 2), np.int64)]
+    found: list[NDArray[np.int64]] = [np.zeros((0, 2), np.int64)]
     for start in range(0, len(hashes), block):
         rows = hashes[start : start + block]
         left, flipped = signs(rows), signs(mirrored(rows))
@@ -26,7 +26,8 @@ def near_pairs(hashes: NDArray[np.uint8], max_bits: int, block: int = 4096) -> N
             right = signs(hashes[other : other + block]).T
             distance = (BITS - np.maximum(left @ right, flipped @ right)) / 2
             i, j = np.nonzero(distance <= max_bits)
-            pairs = np.column_stack([i + start, j + other])
+            pairs = np.column_stack([i + start, j + other]).astype(np.int64)
             found.append(pairs[pairs[:, 0] < pairs[:, 1]])
-    pairs = np.concatenate(found)
-    return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
+    every: NDArray[np.int64] = np.concatenate(found)
+    order = np.lexsort((every[:, 1], every[:, 0]))
+    return np.asarray(every[order], np.int64)

@@ -35,7 +35,6 @@ __all__ = [
     "read_curves_csv",
     "roc_svg",
     "write_confusion_csv",
-    "write_curves_csv",
     "write_people_csv",
     "write_roc_csv",
 ]
@@ -281,16 +280,11 @@ def write_confusion_csv(path: Path, evaluation: Evaluation) -> None:
     _write_csv(path, ["actual", "predicted"], ([names[actual], names[given]] for actual, given in pairs))
 
 
-def write_curves_csv(path: Path, curves: Curves) -> None:
-    """`epoch,train_loss,val_loss,train_accuracy,val_accuracy`: a row an epoch, empty where a value is NaN."""
-    columns = ["epoch", *_CURVES]
-    _write_csv(path, columns, zip(*(getattr(curves, column) for column in columns), strict=True))
-
-
-def read_curves_csv(path: Path, kept: int | None = None) -> Curves:
-    """What `write_curves_csv` wrote, or any CSV with an `epoch` column and some of the others."""
+def read_curves_csv(path: Path) -> Curves:
+    """A CSV with an `epoch` column and some of the others; the kept epoch is the one whose `kept` is 1."""
     with path.open(encoding="utf-8", newline="") as file:
-        return Curves.of(csv.DictReader(file), kept)
+        rows = list(csv.DictReader(file))
+    return Curves.of(rows, next((int(row["epoch"]) for row in rows if row.get("kept") == "1"), None))
 
 
 def write_people_csv(path: Path, evaluation: Evaluation) -> None:

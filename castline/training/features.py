@@ -47,7 +47,7 @@ def embed(
 
     Raises: DataError when a chip cannot be decoded.
     """
-    base.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    base.eval().to(memory_format=torch.channels_last)
 
     def batch(start: int) -> NDArray[np.float32]:
         images = [decode(chip, settings) for chip in chips[start : start + batch_size]]
@@ -62,7 +62,7 @@ def embed(
         ThreadPoolExecutor(machine.threads(), initializer=torch.set_num_threads, initargs=(1,)) as pool,
         tqdm(total=len(chips), desc=title, unit="face", disable=None) as bar,
     ):
-        found = [np.empty((0, settings.embedding_size), np.float32)]
+        found: list[NDArray[np.float32]] = [np.empty((0, settings.embedding_size), np.float32)]
         for rows in pool.map(batch, starts):
             found.append(rows)
             bar.update(len(rows))

@@ -103,7 +103,7 @@ class _Batches:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         count = len(self.people)
         order = torch.arange(count) if self.generator is None else torch.randperm(count, generator=self.generator)
-        for rows in order.split(self.size):
+        for rows in torch.split(order, self.size):
             yield self.features[rows], self.people[rows]
 
 

@@ -95,25 +95,22 @@ def rows_of(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_curves_survive_csv(tmp_path: Path) -> None:
-    path = tmp_path / "reports" / "curves.csv"
-    plots.write_curves_csv(path, CURVES)
-    assert rows_of(path)[1] == {
-        "epoch": "1",
-        "train_loss": "1",
-        "val_loss": "",
-        "train_accuracy": "0.5",
-        "val_accuracy": "0.5",
-    }
-    again = plots.read_curves_csv(path, kept=1)
-    assert (again.epoch, again.train_loss, again.val_accuracy) == ([0, 1, 2], [2.0, 1.0, 0.5], [0.0, 0.5, 0.8])
-    assert math.isnan(again.val_loss[1])
-    assert plots.loss_svg(again) == plots.loss_svg(CURVES)
+def test_curves_are_read_from_csv_with_the_epoch_that_was_kept(tmp_path: Path) -> None:
+    path = tmp_path / "curves.csv"
+    path.write_text(
+        "epoch,train_loss,val_loss,train_accuracy,val_accuracy,kept\n1,2,,0.25,0,0\n2,1,0.5,0.5,0.5,1\n3,0.5,,0.75,0.8,0\n"
+    )
+    curves = plots.read_curves_csv(path)
+    assert (curves.epoch, curves.train_loss, curves.val_accuracy) == ([1, 2, 3], [2.0, 1.0, 0.5], [0.0, 0.5, 0.8])
+    assert math.isnan(curves.val_loss[0])
+    assert curves.kept == 2
 
 
 def test_curves_of_no_epoch(tmp_path: Path) -> None:
-    plots.write_curves_csv(tmp_path / "curves.csv", Curves.of([]))
-    assert plots.read_curves_csv(tmp_path / "curves.csv").epoch == []
+    path = tmp_path / "curves.csv"
+    path.write_text("epoch,train_loss,val_loss,train_accuracy,val_accuracy,kept\n")
+    assert plots.read_curves_csv(path).epoch == []
+    assert plots.read_curves_csv(path).kept is None
 
 
 def test_confusion_csv_has_a_row_a_face_and_no_formula(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 import json
 import shutil
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -20,16 +19,16 @@ from castline.faces.detection import Detections, Detector, DetectorSettings
 from castline.faces.detectors import NAMES, build, detector_file
 from castline.weights import packaged_file, sha256_of
 
-# Within 20 degrees of frontal, because Haar's cascade knows no others; each of another person, and in other light.
+# Frontal within 10 degrees, because Haar's cascade knows no others; each another person, in five kinds of light.
 PORTRAITS = [
-    "photos/first/alma/alma_01.jpg",
-    "photos/first/bruno/bruno_01.jpg",
-    "photos/first/chidi/chidi_05.jpg",
-    "photos/first/daiyu/daiyu_01.jpg",
-    "photos/first/femi/femi_04.jpg",
-    "photos/second/kamal/kamal_02.jpg",
+    "photos/first/alma/alma_04.jpg",
+    "photos/first/bruno/bruno_05.jpg",
+    "photos/first/chidi/chidi_03.jpg",
+    "photos/first/daiyu/daiyu_18.jpg",
+    "photos/first/femi/femi_18.jpg",
+    "photos/second/leila/leila_28.jpg",
 ]
-Find = Callable[[NDArray[np.uint8]], Detections]
+Portraits = list[tuple[NDArray[np.uint8], NDArray[np.float32]]]
 
 
 @cache
@@ -58,7 +57,7 @@ def yunet_file(testdata: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def portraits(sample: Path) -> list[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
+def portraits(sample: Path) -> Portraits:
     """Pictures of one face, and the box of the face: x1 y1 x2 y2."""
     known = json.loads((sample / "photos.json").read_text())
     found = []
@@ -77,16 +76,14 @@ def _between_eyes(landmarks: NDArray[np.float32]) -> float:
     return float(np.hypot(*(landmarks[1] - landmarks[0])))
 
 
-def test_every_detector_finds_the_face(
-    detector: Detector, portraits: list[tuple[NDArray[np.uint8], NDArray[np.float32]]]
-) -> None:
+def test_every_detector_finds_the_face(detector: Detector, portraits: Portraits) -> None:
     for image, box in portraits:
         found = detector(image)
         assert len(found) == 1
         assert (found.boxes.shape, found.landmarks.shape, found.scores.shape) == ((1, 4), (1, 5, 2), (1,))
         assert {found.boxes.dtype, found.landmarks.dtype, found.scores.dtype} == {np.dtype(np.float32)}
         assert 0.6 <= found.scores[0] <= 1
-        assert iou(found.boxes, box[None])[0, 0] > 0.45
+        assert iou(found.boxes, box[None])[0, 0] > 0.6
 
         left_eye, right_eye, nose, left_mouth, right_mouth = points = found.landmarks[0]
         assert ((points > box[:2]) & (points < box[2:])).all()
@@ -98,7 +95,7 @@ def test_every_detector_finds_the_face(
 
 
 def test_landmarks_of_independent_detectors_agree(
-    portraits: list[tuple[NDArray[np.uint8], NDArray[np.float32]]],
+    portraits: Portraits,
 ) -> None:
     apart = []
     for image, _ in portraits:
@@ -109,26 +106,20 @@ def test_landmarks_of_independent_detectors_agree(
 
 
 @pytest.mark.parametrize("factor", [0.6, 1.5])
-def test_a_larger_photo_has_larger_faces(
-    detector: Detector, portraits: list[tuple[NDArray[np.uint8], NDArray[np.float32]]], factor: float
-) -> None:
+def test_a_larger_photo_has_larger_faces(detector: Detector, portraits: Portraits, factor: float) -> None:
     for image, _ in portraits[:3]:
         size = round(image.shape[1] * factor), round(image.shape[0] * factor)
         scaled = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
         _same(detector(scaled), detector(image).moved(factor))
 
 
-def test_a_border_moves_faces(
-    detector: Detector, portraits: list[tuple[NDArray[np.uint8], NDArray[np.float32]]]
-) -> None:
+def test_a_border_moves_faces(detector: Detector, portraits: Portraits) -> None:
     for image, _ in portraits[:3]:
         padded = np.pad(image, ((40, 10), (24, 60), (0, 0)))
         _same(detector(padded), detector(image).moved(1.0, 24, 40))
 
 
-def test_a_mirrored_face_has_its_left_eye_on_the_left(
-    detector: Detector, portraits: list[tuple[NDArray[np.uint8], NDArray[np.float32]]]
-) -> None:
+def test_a_mirrored_face_has_its_left_eye_on_the_left(detector: Detector, portraits: Portraits) -> None:
     for image, _ in portraits[:3]:
         found, mirrored = detector(image), detector(np.ascontiguousarray(image[:, ::-1]))
         width = image.shape[1]
@@ -171,7 +162,7 @@ def test_faces_of_a_group(name: str, sample: Path, request: pytest.FixtureReques
     assert min(hits) > 0.4
 
 
-def test_min_score_leaves_out(portraits: list[tuple[NDArray[np.uint8], NDArray[np.float32]]]) -> None:
+def test_min_score_leaves_out(portraits: Portraits) -> None:
     image, _ = portraits[0]
     assert not len(build(DetectorSettings(min_score=0.999))(image))
     assert len(build(DetectorSettings(min_score=0.1, max_overlap=0.99))(image)) > 1
@@ -202,9 +193,7 @@ def test_haar_says_that_opencv_5_has_no_cascades(monkeypatch: pytest.MonkeyPatch
         build(DetectorSettings(name="haar"))
 
 
-def test_blazeface_runs_from_a_file_that_travels(
-    tmp_path: Path, portraits: list[tuple[NDArray[np.uint8], NDArray[np.float32]]]
-) -> None:
+def test_blazeface_runs_from_a_file_that_travels(tmp_path: Path, portraits: Portraits) -> None:
     packaged = detector_file(DetectorSettings())
     assert packaged is not None
     settings = DetectorSettings(file=str(shutil.copy(packaged, tmp_path / "detector.tflite")))
