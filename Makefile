@@ -1,30 +1,29 @@
 # Two commands on a fresh machine with Python 3.11, git and make: `make repro` and `make test`.
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
-export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+BIN := $(CURDIR)/$(VENV)/bin
+# Stages run as `python stages/...`: the environment's Python comes first.
+export PATH := $(BIN):$(PATH)
 # Nothing phones home.
 export DVC_NO_ANALYTICS := 1
-export NO_ALBUMENTATIONS_UPDATE := 1
 
-.PHONY: repro test install lint clean lock
+.PHONY: repro test install lock
 repro: install
-	dvc repro
+	$(BIN)/dvc repro
 
 test: install
-	pytest
+	$(BIN)/pytest
 
 install: $(VENV)/.installed
 
 # uv comes from pip, everything else from the lock; a second run finds the stamp and does nothing.
 $(VENV)/.installed: requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
-	uv pip sync --quiet --compile-bytecode --python $(VENV)/bin/python requirements.lock
-	uv pip install --quiet --no-deps --no-build-isolation --python $(VENV)/bin/python --editable .
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
+	$(BIN)/uv pip sync --quiet --compile-bytecode --python $(BIN)/python requirements.lock
+	$(BIN)/uv pip install --quiet --no-deps --no-build-isolation --python $(BIN)/python --editable .
 	touch $@
 
+# After a change of versions in pyproject.toml.
 lock:
-	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --no-header --quiet -o requirements.lock
-
-clean:
-	rm -rf build reports models $(VENV)
+	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --no-header --quiet -o requirements.lock

@@ -91,6 +91,9 @@ def identify(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Photos.")],
     bundle: Annotated[Path, typer.Option(help="The released model.")] = Path("models/recognizer"),
     file: Annotated[str, typer.Option(help="Which of its files: float32, float16 or int8.")] = "float32",
+    tiles: Annotated[
+        int | None, typer.Option(help="Look again in so many tiles a side: 4 finds the small faces of group photos.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     out: Annotated[Path | None, typer.Option(help="Write each photo with names drawn on it into this folder.")] = None,
 ) -> None:
@@ -101,7 +104,7 @@ def identify(
     from castline.runtime import Recognizer
     from castline.runtime.draw import draw
 
-    recognizer = Recognizer(bundle, file)
+    recognizer = Recognizer(bundle, file, tiles=tiles)
     results, failed = [], 0
     for path in images:
         try:

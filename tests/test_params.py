@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ def test_params_are_the_composition_of_conf(copy: Path) -> None:
 
 @pytest.mark.parametrize("override", GROUPS)
 def test_every_choice_composes_and_fits_its_dataclass(copy: Path, override: str) -> None:
-    project.compose([override if not override.startswith("experiment") else f"+{override}"])
+    project.compose([override])
     schema.check(copy / "params.yaml")
 
 
@@ -49,7 +50,7 @@ def test_every_choice_composes_and_fits_its_dataclass(copy: Path, override: str)
     ],
 )
 def test_what_does_not_fit_is_said_and_nothing_is_written(copy: Path, override: str, message: str) -> None:
-    with pytest.raises(ConfigError, match=message.replace("(", r"\(")) as error:
+    with pytest.raises(ConfigError, match=re.escape(message)) as error:
         project.compose([override])
     assert "next:" in str(error.value) or "allowed" in str(error.value)
     assert not (copy / "params.yaml").exists()
@@ -63,7 +64,7 @@ def test_sections_come_typed(copy: Path) -> None:
 
 
 def test_a_missing_section_or_file_says_what_to_type(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="no params.yaml here"):
+    with pytest.raises(ConfigError, match=r"no params\.yaml here"):
         params.read("detector", DetectorSettings, tmp_path / "params.yaml")
     (tmp_path / "params.yaml").write_text(yaml.safe_dump({"photos": {}}))
     with pytest.raises(ConfigError, match="no section 'detector'"):

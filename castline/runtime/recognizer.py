@@ -40,8 +40,16 @@ class Person:
 class Recognizer:
     """A released model, loaded once and asked often. Not to be shared between threads: make one for each."""
 
-    def __init__(self, bundle: str | Path = "models/recognizer", file: str = "float32", threads: int = 1) -> None:
-        """bundle: the folder. file: float32, float16 or int8, of those that the bundle has. threads: of LiteRT.
+    def __init__(
+        self,
+        bundle: str | Path = "models/recognizer",
+        file: str = "float32",
+        threads: int = 1,
+        tiles: int | None = None,
+    ) -> None:
+        """bundle: the folder. file: float32, float16 or int8, of those that the bundle has. threads: of LiteRT. tiles:
+        look again in so many tiles along the longer side, for the small faces of group photos (4 is a good number);
+        None does as the pipeline did.
 
         Raises: BundleError when the folder, or the file in it, is absent, was changed, or is of another format.
         """
@@ -57,6 +65,8 @@ class Recognizer:
         self.people = self.bundle.people
         self._photos = PhotoSettings(**self.bundle.photos)
         self._detection = DetectorSettings(**self.bundle.detector)
+        if tiles is not None:
+            self._detection = replace(self._detection, tiles=tiles)
         if self._detection.file:
             path = checked(folder, self._detection.file, self._detection.sha256)
             self._detection = replace(self._detection, file=str(path))

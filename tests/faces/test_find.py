@@ -80,7 +80,7 @@ def photos(draw: st.DrawFn) -> tuple[Image.Image, Box]:
 def test_borders_and_tiles_move_nothing(photo: tuple[Image.Image, Box], padding: float, tiles: int) -> None:
     image, box = photo
     found = find_faces(image, WhiteSquares(), replace(PLAIN, paddings=(padding,), tiles=tiles))
-    # Tiles may add parts of a rectangle that is larger than they are, never anything that is better than the whole.
+    assert len(found) == 1
     np.testing.assert_allclose(found.boxes[0], box, atol=1e-3)
     np.testing.assert_allclose(found.landmarks[0], np.tile(np.add(box[:2], box[2:]) / 2, (5, 1)), atol=1e-3)
 
@@ -207,15 +207,15 @@ def test_a_tight_crop_needs_a_border(sample: Path) -> None:
             image = photo.convert("RGB")
         face = find_faces(image, detector, settings)
         x1, y1, x2, y2 = (round(float(edge)) for edge in face.boxes[0])
-        margin = round(0.15 * (x2 - x1))
+        margin = round(0.1 * (x2 - x1))
         crop = image.crop((x1 + margin, y1 + margin, x2 - margin, y2 - margin))
         without += len(find_faces(crop, detector, PLAIN))
         again = find_faces(crop, detector, settings)
         within += len(again)
         if len(again):
             back = again.landmarks[0] + [x1 + margin, y1 + margin] - face.landmarks[0]
-            assert np.median(np.abs(back)) < 0.15 * (x2 - x1)
-    assert without < 9 < 17 <= within
+            assert np.median(np.abs(back)) < 0.1 * (x2 - x1)
+    assert without <= 3 < 16 <= within
 
 
 def test_tiles_find_a_class_photo(sample: Path) -> None:
