@@ -42,6 +42,7 @@ class CastlineError(Exception):
 
     def __init__(self, what: str, next: str = "") -> None:
         super().__init__(f"{what}\n  next: {next}" if next else what)
+        self.what, self.next = what, next
 
 
 class ConfigError(CastlineError):

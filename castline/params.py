@@ -12,6 +12,7 @@ from castline.errors import ConfigError
 __all__ = ["read", "typed"]
 
 T = TypeVar("T")
+_MEND = "edit it in conf/, then: castline compose"
 
 
 def read(section: str, settings: type[T], path: Path = Path("params.yaml")) -> T:
@@ -41,13 +42,13 @@ def typed(values: Any, settings: type[T], section: str) -> T:
     try:
         merged = OmegaConf.merge(OmegaConf.structured(settings), values or {})
         made = OmegaConf.to_object(merged)
+    except ConfigError as error:  # the dataclass's own word on its values
+        raise ConfigError(error.what, error.next or _MEND) from error
     except OmegaConfBaseException as error:
         key = f"{section}.{error.full_key}" if getattr(error, "full_key", None) else section
         allowed = ", ".join(field.name for field in dataclasses.fields(settings))  # type: ignore[arg-type]
         what = str(error.msg if hasattr(error, "msg") else error).splitlines()[0]
-        raise ConfigError(
-            f"{key}: {what} (keys of {section}: {allowed})", "edit it in conf/, then: castline compose"
-        ) from error
+        raise ConfigError(f"{key}: {what} (keys of {section}: {allowed})", _MEND) from error
     if not isinstance(made, settings):
-        raise ConfigError(f"{section}: has to be a mapping, not {values!r}", "edit it in conf/, then: castline compose")
+        raise ConfigError(f"{section}: has to be a mapping, not {values!r}", _MEND)
     return made
