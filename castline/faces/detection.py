@@ -26,7 +26,7 @@ class DetectorSettings:
     """
 
     name: str = "blazeface"
-    min_score: float = 0.6
+    min_score: float = 0.5
     max_overlap: float = 0.3
     paddings: tuple[float, ...] = (0.0, 0.35, 0.75)
     max_side: int = 1280

@@ -54,7 +54,8 @@ def fit_head(
         # Lightning asks for worker processes, which features that lie in memory do not need.
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
         warnings.filterwarnings("ignore", ".*The number of training batches.*")
-        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        # Lightning uses a name of torch's that torch has moved on from.
+        warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated")
         lightning = pl.Trainer(
             accelerator=trainer.accelerator,
             devices=trainer.devices,

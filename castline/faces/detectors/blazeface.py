@@ -21,7 +21,7 @@ __all__ = ["BlazeFace", "weights"]
 _SHA256 = "99bf9494d84f50acc6617d89873f71bf6635a841ea699c17cb3377f9507cfec3"
 _SIDE = 192
 _STRIDE = 4
-# MediaPipe clips at 100, where float32's exp is already past what the sigmoid can tell apart.
+# MediaPipe clips at 100, but exp(100) overflows float32; the sigmoid of 80 is 1 already.
 _MAX_LOGIT = 80.0
 
 
@@ -45,7 +45,7 @@ class BlazeFace:
     """Finds faces that are at least about 5 % of the longer side wide.
 
     The model sees the whole photo at 192 pixels, so its cost does not depend on the photo, and small faces in large
-    groups are out of its reach.
+    groups are out of its reach: DetectorSettings.tiles brings them near.
 
     Raises: WeightsError when built from a file that is absent, altered or another model.
     """
