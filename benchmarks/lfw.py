@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 from omegaconf import OmegaConf
+from record import record
 from tqdm import tqdm
 
 from castline import machine, params
@@ -69,6 +70,10 @@ def main() -> None:
     )
     print(f"{len(pairs)} pairs ({absent} more name a photo that is not there), {missed} with a photo without a face")
     print(f"accuracy {accuracy:.4f}; AUC over all pairs of photos {roc.auc:.4f}")
+    chosen = f"--base-model {options.base_model} --detector {options.detector}"
+    command = f"python benchmarks/lfw.py {options.folder.name} {chosen}"
+    rows = [("accuracy", round(accuracy, 4)), ("auc", round(roc.auc, 4)), ("pairs", len(pairs)), ("missed", missed)]
+    record(ROOT / "benchmarks" / "lfw.csv", command, [("lfw", options.base_model, *row) for row in rows])
 
 
 def choice(group: str, name: str, settings: type) -> object:

@@ -9,18 +9,17 @@ peak memory of the largest process are the operating system's account of each `d
 """
 
 import argparse
-import csv
 import json
 import os
-import platform
 import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
+
+from record import record
 
 ROOT = Path(__file__).parents[1]
 STAGES = ("faces", "reference", "embeddings", "dataset", "base", "features", "train", "evaluate", "export")
@@ -101,27 +100,16 @@ def report(project: Path, stages: list[tuple[str, float, float, float]], options
     for stage, wall, cpu, peak in stages:
         print(f"{stage:<12}{wall:>8.1f}{cpu:>8.1f}{peak:>9.0f}")
     print(f"{'total':<12}{sum(row[1] for row in stages):>8.1f}{sum(row[2] for row in stages):>8.1f}")
-    write_csv(options.csv, command, stages, metrics, exported)
+    rows: list[tuple[str, str, str, object]] = [("metric", "pytorch", name, value) for name, value in metrics.items()]
+    rows += [("file", name, key, value) for name, file in exported.items() for key, value in file.items()]
+    for stage, wall, cpu, peak in stages:
+        measures = {"wall_s": f"{wall:.1f}", "cpu_s": f"{cpu:.1f}", "peak_mb": f"{peak:.0f}"}
+        rows += [("stage", stage, measure, value) for measure, value in measures.items()]
+    record(options.csv, command, rows)
 
 
 def bundle(project: Path) -> dict[str, dict[str, dict[str, float]]]:
     return json.loads((project / "models" / "recognizer" / "bundle.json").read_text())
-
-
-def write_csv(path: Path, command: str, stages: list, metrics: dict, exported: dict) -> None:
-    machine = f"{platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}"
-    packages = " ".join(f"{name}=={version(name)}" for name in ("torch", "timm", "ai-edge-litert", "dvc"))
-    rows = [("stage", name, "wall_s", f"{wall:.1f}") for name, wall, _, _ in stages]
-    rows += [("stage", name, "cpu_s", f"{cpu:.1f}") for name, _, cpu, _ in stages]
-    rows += [("stage", name, "peak_mb", f"{peak:.0f}") for name, _, _, peak in stages]
-    rows += [("metric", "pytorch", name, value) for name, value in metrics.items()]
-    rows += [("file", name, key, value) for name, file in exported.items() for key, value in file.items()]
-    new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        if new:
-            writer.writerow(["command", "machine", "versions", "kind", "name", "measure", "value"])
-        writer.writerows([command, machine, packages, *row] for row in rows)
 
 
 if __name__ == "__main__":

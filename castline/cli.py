@@ -141,7 +141,7 @@ def _described(person: "Person") -> dict[str, Any]:
 def _print_people(path: Path, people: "list[Person]", drawn: str | None) -> None:
     from castline.runtime.draw import printable
 
-    print(f"{printable(str(path), 200)}: {'no face' if not people else ''}" + (f"  → {drawn}" if drawn else ""))
+    print(f"{printable(str(path), 200)}:{'' if people else ' no face'}{f' → {drawn}' if drawn else ''}")
     for person in people:
         x1, y1, x2, y2 = (round(edge) for edge in person.box)
         print(f"  {printable(person.name):<24} {person.confidence:>4.0%}   at {x1},{y1} to {x2},{y2}")

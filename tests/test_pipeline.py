@@ -192,6 +192,14 @@ def test_the_device_needs_neither_torch_nor_tensorflow(project: Path) -> None:
     assert run(project, "python", "-c", code).splitlines()[-2:] == ["edda", "[]"]
 
 
+def test_the_readmes_python_runs(project: Path) -> None:
+    readme = (ROOT / "README.md").read_text()
+    (snippet,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    photo = str(ROOT / "sample/photos/first/alma/alma_15.jpg")
+    assert "sample/scenes/scene_03.jpg" in snippet
+    assert run(project, "python", "-c", snippet.replace("sample/scenes/scene_03.jpg", photo)).startswith("alma")
+
+
 def test_a_changed_file_of_the_bundle_is_not_used(project: Path, tmp_path: Path) -> None:
     folder = tmp_path / "recognizer"
     shutil.copytree(project / "models/recognizer", folder)

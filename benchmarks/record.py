@@ -1,0 +1,22 @@
+"""Results as CSV beside the benchmarks: each row with the command, the machine and the versions that it came from."""
+
+import csv
+import os
+import platform
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
+
+COLUMNS = ["command", "machine", "versions", "kind", "name", "measure", "value"]
+
+
+def record(path: Path, command: str, rows: Iterable[tuple[str, str, str, object]]) -> None:
+    """Append rows of (kind, name, measure, value) to the CSV at `path`."""
+    machine = f"{platform.machine()} {platform.system()}, {os.cpu_count()} CPUs, Python {platform.python_version()}"
+    versions = " ".join(f"{name}=={version(name)}" for name in ("torch", "timm", "ai-edge-litert", "dvc"))
+    new = not path.exists()
+    with path.open("a", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        if new:
+            writer.writerow(COLUMNS)
+        writer.writerows([command, machine, versions, *row] for row in rows)
