@@ -2,6 +2,7 @@
 
     python benchmarks/pipeline.py PHOTOS                                    # a folder of photos for each person
     python benchmarks/pipeline.py PHOTOS --set base_model=efficientnet_lite0
+    python benchmarks/pipeline.py PHOTOS --splits 5                         # top-1 over five other splits as well
     python benchmarks/pipeline.py PHOTOS --work DIR                         # keep the project, and go on from it
 
 Prints tables and appends to a CSV beside this file, with machine, versions and command. Wall and CPU seconds and the
@@ -32,6 +33,7 @@ def main() -> None:
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="Hydra overrides")
     parser.add_argument("--work", type=Path, help="the project's folder; a temporary one if left out")
     parser.add_argument("--csv", type=Path, default=ROOT / "benchmarks" / "pipeline.csv", help="rows are appended")
+    parser.add_argument("--splits", type=int, default=0, help="train and measure on so many other splits as well")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         project = options.work or Path(temporary, "project")
@@ -41,6 +43,22 @@ def main() -> None:
         run(project, "castline", "compose", *options.set)
         stages = [(stage, *measured(project, stage)) for stage in STAGES]
         report(project, stages, options)
+        if options.splits:
+            over_splits(project, options)
+
+
+def over_splits(project: Path, options: argparse.Namespace) -> None:
+    """How much of top-1 is the luck of one split: the same photos and settings under other salts."""
+    found = []
+    for number in range(options.splits):
+        run(project, "castline", "compose", *options.set, f"split.salt=split{number}")
+        run(project, "dvc", "repro", "evaluate")
+        found.append(json.loads((project / "reports" / "metrics.json").read_text())["top1"])
+    mean = sum(found) / len(found)
+    print(f"\ntop-1 over {len(found)} other splits: {', '.join(f'{top1:.4f}' for top1 in found)}; mean {mean:.4f}")
+    overrides = shlex.join(options.set)
+    command = f"python benchmarks/pipeline.py {options.photos.name} --set {overrides} --splits {options.splits}"
+    record(options.csv, command, [("splits", "pytorch", "top1_mean", round(mean, 4))])
 
 
 def make_project(project: Path) -> None:

@@ -38,7 +38,7 @@ def made(name: str, file: str = "") -> Detector:
         import torch
 
         torch.set_num_threads(1)
-    return build(DetectorSettings(name=name, file=file))
+    return build(DetectorSettings(name=name, min_score=0.6, file=file))
 
 
 @pytest.fixture(params=NAMES)
