@@ -56,9 +56,11 @@ def over_splits(project: Path, options: argparse.Namespace) -> None:
         found.append(json.loads((project / "reports" / "metrics.json").read_text())["top1"])
     mean = sum(found) / len(found)
     print(f"\ntop-1 over {len(found)} other splits: {', '.join(f'{top1:.4f}' for top1 in found)}; mean {mean:.4f}")
-    overrides = shlex.join(options.set)
-    command = f"python benchmarks/pipeline.py {options.photos.name} --set {overrides} --splits {options.splits}"
-    record(options.csv, command, [("splits", "pytorch", "top1_mean", round(mean, 4))])
+    record(
+        options.csv,
+        f"{command_line(options)} --splits {options.splits}",
+        [("splits", "pytorch", "top1_mean", round(mean, 4))],
+    )
 
 
 def make_project(project: Path) -> None:
@@ -103,8 +105,7 @@ def report(project: Path, stages: list[tuple[str, float, float, float]], options
     metrics = json.loads((project / "reports" / "metrics.json").read_text())
     dataset = json.loads((project / "reports" / "dataset.json").read_text())
     exported = json.loads((project / "reports" / "export.json").read_text())
-    overrides = ["--set", *options.set] if options.set else []
-    command = shlex.join(["python", "benchmarks/pipeline.py", options.photos.name, *overrides])
+    command = command_line(options)
     print(f"$ {command}\n")
     print(f"{dataset['photos']} photos, {dataset['faces']} faces, {dataset['kept']} kept of {dataset['people']} people")
     low, high = metrics["top1_low"], metrics["top1_high"]
@@ -124,6 +125,11 @@ def report(project: Path, stages: list[tuple[str, float, float, float]], options
         measures = {"wall_s": f"{wall:.1f}", "cpu_s": f"{cpu:.1f}", "peak_mb": f"{peak:.0f}"}
         rows += [("stage", stage, measure, value) for measure, value in measures.items()]
     record(options.csv, command, rows)
+
+
+def command_line(options: argparse.Namespace) -> str:
+    overrides = ["--set", *options.set] if options.set else []
+    return shlex.join(["python", "benchmarks/pipeline.py", options.photos.name, *overrides])
 
 
 def bundle(project: Path) -> dict[str, dict[str, dict[str, float]]]:
