@@ -12,7 +12,7 @@ def near_pairs(hashes: NDArray[np.uint8], max_bits: int, block: int = 4096) -> N
     """Pairs of rows whose hashes differ in at most `max_bits` bits, as they are or with one mirrored.
 
     hashes: (N, 32) uint8. Returns (M, 2) int64, the smaller row first, sorted. Every pair is looked at: as ±1 numbers
-    the comparison is a matrix product, about a minute for 100,000 faces on two cores.
+    the comparison is a matrix product, a block at a time.
     """
 
     def signs(packed: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -26,7 +26,7 @@ from castline.photos.decode import PhotoSettings, Rejected, decode, read
 
 __all__ = ["Extracted", "extract", "extract_photo"]
 
-# 4:4:4 at 95: a round trip moves a dlib embedding by less than another detector's landmarks would.
+# Nearly lossless, at about 20 kB a chip: base models see what the detector cut, not what a codec left of it.
 _JPEG: dict[str, Any] = {"format": "JPEG", "quality": 95, "subsampling": 0}
 
 
