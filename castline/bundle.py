@@ -2,11 +2,12 @@
 
 models/recognizer/
     bundle.json          people, preprocessing, files with their measurements, provenance
-    model.tflite         image → embedding, scores (float32); model_fp16.tflite the same in half the bytes
-    model_int8.tflite    image → raw embedding; head.tflite turns that into embedding, scores
-    model.onnx           image → embedding, scores
+    model.tflite         image → raw embedding (float32); model_fp16.tflite, model_int8.tflite the same, smaller
+    model.onnx           image → raw embedding
+    head.safetensors     raw embedding → embedding, scores: castline.scoring
     detector.tflite      where the faces are
-    model.safetensors, model.json   the PyTorch model, to train on from
+    base.safetensors, base.json   the base model in PyTorch, to train on from
+    memory.parquet       what is remembered of the faces; it stays with the team
 """
 
 import json
@@ -18,26 +19,25 @@ from typing import Any
 from castline.errors import BundleError
 from castline.weights import sha256_of
 
-__all__ = ["FORMAT", "Bundle", "BundledFile", "checked", "read_bundle", "write_bundle"]
+__all__ = ["FORMAT", "HEAD", "Bundle", "BundledFile", "checked", "read_bundle", "write_bundle"]
 
-FORMAT = 1
+FORMAT = 2
+HEAD = "head.safetensors"
 _NAME = "bundle.json"
 
 
 @dataclass(frozen=True)
 class BundledFile:
-    """One exported model and what was measured of it on the test split.
+    """One exported base model and what was measured of it, the head behind it, on the test split.
 
-    file, head: names in the bundle's folder; head is empty where the file itself gives scores. sha256: hex; of both.
-    top1: share of test faces named right. agreement: share named as PyTorch names them. cosine: the lowest between
-    its embedding of a test face and PyTorch's. latency_ms: median for one face on one thread of the machine that is
-    named in the bundle. threshold: below it a face is unknown; None until one is fitted.
+    file: name in the bundle's folder. sha256: hex. top1: share of test faces named right. agreement: share named as
+    PyTorch names them. cosine: the lowest between its embedding of a test face and PyTorch's. latency_ms: median for
+    one face on one thread of the machine that is named in the bundle. threshold: below it a face is unknown; None until
+    one is fitted.
     """
 
     file: str
-    head: str
     sha256: str
-    head_sha256: str
     bytes: int
     top1: float
     agreement: float
@@ -50,15 +50,16 @@ class BundledFile:
 class Bundle:
     """What bundle.json says.
 
-    people: names in the order of the scores. input_size, template: what is cut from a chip. detector, photos: the
-    settings that the training photos were read with, so that new photos are read alike. provenance: base model and
-    licence, data, commit, versions, machine.
+    people: names in the order of the scores. input_size, template: what is cut from a chip. head_sha256: of
+    head.safetensors. detector, photos: the settings that the training photos were read with, so that new photos are
+    read alike. provenance: base model and licence, data, commit, versions, machine.
     """
 
     people: tuple[str, ...]
     input_size: int
     template: str
     files: Mapping[str, BundledFile]
+    head_sha256: str
     detector: Mapping[str, Any]
     photos: Mapping[str, Any]
     provenance: Mapping[str, Any] = field(default_factory=dict)

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from castline.errors import ConfigError, DataError
+from castline.errors import CastlineError, ConfigError, DataError
 from castline.photos.batches import DataSettings, Entry, check_batches, check_name, label_of, walk
 
-__all__ = ["Registered", "add_batch", "check_data", "compose", "use_batch"]
+__all__ = ["Registered", "add_batch", "batches_to_read", "check_data", "compose", "prune", "use_batch"]
 
 _CONF, _PARAMS, _IGNORE = Path("conf"), Path("params.yaml"), Path(".dvcignore")
 _DATA, _IMPORT, _SAMPLE = Path("data"), Path("data.dvc"), Path("sample/photos")
@@ -54,6 +54,11 @@ def compose(overrides: Sequence[str] = ()) -> None:
         try:
             compose_and_dump(made, str(_CONF.absolute()), None, "config", str(Path.cwd()), list(overrides))
         except (HydraException, OmegaConfBaseException) as error:
+            cause: BaseException | None = error
+            while cause is not None:  # a word of ours on the way through Hydra
+                if isinstance(cause, CastlineError):
+                    raise cause from error
+                cause = cause.__cause__ or cause.__context__
             raise ConfigError(f"conf/ cannot be composed: {error}", "look into conf/config.yaml") from error
         schema.check(made)
         shutil.copyfile(made, _PARAMS)
@@ -93,6 +98,40 @@ def check_data() -> list[Registered]:
         _pass_over(batch, _DATA / batch, entries)
         found.append(_registered(batch, entries))
     return found
+
+
+def batches_to_read(batches: Sequence[str], mode: str, start: str) -> list[str]:
+    """Those of `batches` that an experiment reads: all, or if it is incremental, what `start` has not seen.
+
+    Raises: ConfigError when there is no such version, or nothing that it has not seen.
+    """
+    if mode != "incremental":
+        return list(batches)
+    if start in ("pretrained", "scratch"):
+        raise ConfigError(
+            "incremental training goes on from a released version",
+            "-S training.start=recognizer@v1.0.0; `castline versions` lists them",
+        )
+    from castline import released
+
+    seen = released.batches_of(start)
+    read = [batch for batch in batches if batch not in seen]
+    if not read:
+        raise ConfigError(
+            f"{start} has seen all batches there are: {', '.join(seen)}", "castline data add PATH --batch NAME"
+        )
+    return read
+
+
+def prune(project: Path, read: Sequence[str]) -> None:
+    """Take from build/ the tables of batches that are not read, or stages would depend on what happens to lie there.
+
+    DVC's cache has them, and a run that reads those batches again gets them from it.
+    """
+    for kind in ("faces", "embeddings", "features"):
+        for table in (project / "build" / kind).glob("*.parquet"):
+            if table.name.removesuffix(".parquet").removesuffix(".rejects") not in read:
+                table.unlink()
 
 
 def _register(photos: Path, batch: str | None, keep: list[str]) -> Registered:

@@ -18,8 +18,10 @@ __all__ = [
     "check_same_rows",
     "features_schema",
     "matrix",
+    "probes_schema",
     "read",
     "read_many",
+    "sparse_column",
     "write",
 ]
 
@@ -51,6 +53,8 @@ DATASET = pa.schema(
         ("batch", pa.string()),
         ("photo", pa.string()),
         ("face", pa.int16()),
+        ("photo_sha256", pa.string()),
+        ("chip_hash", pa.binary(32)),
         ("person", pa.string()),  # null where nobody is named
         ("stranger", pa.bool_()),
         ("group", pa.string()),  # near-duplicates share it
@@ -73,21 +77,28 @@ def features_schema(size: int) -> pa.Schema:
     )
 
 
+def probes_schema(size: int, files: Sequence[str]) -> pa.Schema:
+    """A test face, and what each of `files`, formats of exported models, makes of it: `size` numbers."""
+    numbers = pa.list_(pa.float32(), size)
+    return pa.schema([*(DATASET.field(name) for name in ("batch", "photo", "face")), *((n, numbers) for n in files)])
+
+
 def write(
     path: Path,
     schema: pa.Schema,
-    rows: Iterable[Mapping[str, Any]] | Mapping[str, Any],
+    rows: pa.Table | Iterable[Mapping[str, Any]] | Mapping[str, Any],
     metadata: Mapping[str, str] | None = None,
 ) -> None:
-    """Write rows (or columns, given as a mapping) to `path`, whole or not at all."""
+    """Write a table, rows, or columns (given as a mapping) to `path`, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if metadata:
         schema = schema.with_metadata(dict(metadata))
-    table = (
-        pa.table(dict(rows), schema=schema)
-        if isinstance(rows, Mapping)
-        else pa.Table.from_pylist(list(rows), schema=schema)
-    )
+    if isinstance(rows, pa.Table):
+        table = rows.cast(schema)
+    elif isinstance(rows, Mapping):
+        table = pa.table(dict(rows), schema=schema)
+    else:
+        table = pa.Table.from_pylist(list(rows), schema=schema)
     unfinished = path.with_suffix(".part")
     pq.write_table(table, unfinished, compression="zstd", row_group_size=4096)
     unfinished.replace(path)
@@ -117,10 +128,22 @@ def read_many(paths: Sequence[Path], columns: Sequence[str] | None = None) -> pa
 
 
 def matrix(table: pa.Table, column: str) -> NDArray[np.float32]:
-    """A column of number lists as (N, D) float32."""
+    """A column of number lists, all of one length, as (N, D) float32; (0, 0) where no row tells what D is."""
     values = table.column(column).combine_chunks()
     flat = values.flatten().to_numpy(zero_copy_only=False)
-    return np.asarray(flat, np.float32).reshape(len(values), -1 if len(values) else values.type.list_size)
+    size = -1 if len(values) else getattr(values.type, "list_size", 0)
+    return np.asarray(flat, np.float32).reshape(len(values), size)
+
+
+def sparse_column(rows: NDArray[np.float32], where: NDArray[np.bool_]) -> pa.ListArray:
+    """(N, D) float32 as a column of number lists, null where `where`, (N,), is false.
+
+    Of any length: pyarrow cannot read a column of fixed length with nulls back (apache/arrow#35692).
+    """
+    lengths = np.where(where, rows.shape[1], 0)
+    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
+    flat = pa.array(np.ascontiguousarray(rows[where], np.float32).ravel())
+    return pa.ListArray.from_arrays(offsets, flat, mask=pa.array(~where))
 
 
 def check_same_rows(a: pa.Table, b: pa.Table) -> None:

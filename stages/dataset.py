@@ -4,7 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 from castline import params, tables
-from castline.curation.dataset import FaceRow, assemble
+from castline.curation.dataset import DatasetRow, FaceRow, assemble
 from castline.curation.settings import CurationSettings, SplitSettings
 from castline.errors import exits_cleanly
 from castline.metrics import write_metrics
@@ -13,7 +13,7 @@ from castline.photos.batches import DataSettings
 
 @exits_cleanly
 def main() -> None:
-    batches = params.read("data", DataSettings).batches
+    batches = params.read("data", DataSettings).read
     key = ["batch", "photo", "face"]
     faces = tables.read_many(
         [Path(f"build/faces/{batch}.parquet") for batch in batches], [*key, "photo_sha256", "chip_hash"]
@@ -27,6 +27,7 @@ def main() -> None:
         batches,
         params.read("curation", CurationSettings),
         params.read("split", SplitSettings),
+        [DatasetRow(**row) for row in tables.read(Path("build/seen.parquet")).to_pylist()],
     )
     rejects = tables.read_many([Path(f"build/faces/{batch}.rejects.parquet") for batch in batches]).to_pylist()
     tables.write(Path("build/dataset.parquet"), tables.DATASET, [vars(row) for row in rows])

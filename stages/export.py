@@ -1,5 +1,6 @@
-"""The model in; the bundle out: files for other runtimes, each let in only if it names the test faces as well."""
+"""The model in; the bundle out: each file is let in only if it names the test faces as PyTorch does."""
 
+import json
 import platform
 import shutil
 import subprocess
@@ -9,99 +10,73 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from omegaconf import OmegaConf
 
 import castline
 from castline import params, tables
-from castline.bundle import Bundle, BundledFile, write_bundle
+from castline.bundle import HEAD, Bundle, BundledFile, write_bundle
 from castline.errors import exits_cleanly
 from castline.export.gate import FileReport, check, measure, table
-from castline.export.onnx import OnnxModel
 from castline.export.settings import ExportSettings
-from castline.export.tflite import Exported, export
 from castline.faces.detection import DetectorSettings
 from castline.faces.detectors import detector_file
 from castline.metrics import write_metrics
-from castline.photos.batches import DataSettings
 from castline.photos.decode import PhotoSettings
-from castline.runtime.tflite import TFLiteModel
-from castline.training import model
-from castline.training.examples import Part, read_examples
-from castline.training.features import Crops
+from castline.scoring import Scorer
+from castline.training.memory import MEMORY, part_of, probed
 from castline.weights import sha256_of
 
-BUILD, BUNDLE = Path("build"), Path("models/recognizer")
+BUILD, MODEL, CONVERTED = Path("build"), Path("build/model"), Path("build/converted")
+BUNDLE = Path("models/recognizer")
 
 
 @exits_cleanly
 def main() -> None:
     settings = params.read("export", ExportSettings)
-    batches = params.read("data", DataSettings).batches
-    torch.set_num_threads(1)  # a head is small: threads would wait for each other
-    trained, description = model.load(BUILD / "model")
-    examples = read_examples(BUILD, batches)
-    test, train = examples.part("test"), examples.part("train")
-    chips = tables.read_many([BUILD / "faces" / f"{batch}.parquet" for batch in batches], ["chip"]).column("chip")
+    said = json.loads((CONVERTED / "converted.json").read_text(encoding="utf-8"))
+    scorer = Scorer.read(MODEL / HEAD)
+    memory = probed(tables.read(MODEL / MEMORY), tables.read(CONVERTED / "probes.parquet"), said["taken_over"])
 
-    def crops(part: Part) -> Crops:
-        return Crops(chips.take(part.rows).to_pylist(), description.base)
+    reports = {}
+    for name in said["files"]:
+        test = part_of(memory, "test", scorer.people, name)
+        reference = tables.matrix(memory.take(test.rows), "feature")
+        reports[name] = measure(test.features, reference, test.people, scorer, said["latency_ms"].get(name, 0.0))
+    kept = check(reports, settings)
+    print(table(reports, settings))
 
     BUNDLE.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=BUNDLE.parent) as name:
         folder = Path(name, BUNDLE.name)
-        # Spread over the training faces, which stand person by person.
-        spread = np.linspace(0, len(train) - 1, min(settings.calibration, len(train))).astype(int)
-        faces = crops(train)
-        exported = export(trained, np.stack([faces[i] for i in spread]), folder, list(settings.allowance))
-
-        with torch.inference_mode():
-            embeddings, scores = (output.numpy() for output in trained.finish(torch.from_numpy(test.features)))
-        reports = {
-            name: measure(opened(folder, files), crops(test), test.people, embeddings, scores)
-            for name, files in exported.items()
-        }
-        kept = check(reports, settings)
-        print(table(reports, settings))
-
-        files = {name: described(folder, exported[name], reports[name]) for name in kept}
-        for left_out in exported.keys() - set(kept):
-            (folder / exported[left_out].file).unlink()
-        if not any(file.head for file in files.values()):
-            (folder / "head.tflite").unlink(missing_ok=True)
-        for file in ("model.safetensors", "model.json"):
-            shutil.copyfile(BUILD / "model" / file, folder / file)
+        folder.mkdir()
+        for source in (MODEL / "base/base.safetensors", MODEL / "base/base.json", MODEL / HEAD):
+            shutil.copyfile(source, folder / source.name)
+        for format in kept:
+            shutil.copyfile(CONVERTED / said["files"][format], folder / said["files"][format])
+        tables.write(folder / MEMORY, memory.schema, memory)
+        base = json.loads((MODEL / "base/base.json").read_text(encoding="utf-8"))
         bundle = Bundle(
-            people=description.people,
-            input_size=description.base.input_size,
-            template=description.base.template,
-            files=files,
+            people=scorer.people,
+            input_size=base["input_size"],
+            template=base["template"],
+            files={name: described(folder / said["files"][name], reports[name]) for name in kept},
+            head_sha256=sha256_of(folder / HEAD),
             detector=bundled_detector(folder),
             photos=asdict(params.read("photos", PhotoSettings)),
-            provenance=provenance(description, test),
+            provenance=provenance(base, scorer, len(part_of(memory, "test", scorer.people))),
         )
         write_bundle(bundle, folder)
         shutil.rmtree(BUNDLE, ignore_errors=True)
         folder.replace(BUNDLE)
-    measured = {name: {**vars(reports[name]), "bytes": file.bytes} for name, file in files.items()}
+    measured = {name: {**vars(reports[name]), "bytes": file.bytes} for name, file in bundle.files.items()}
     write_metrics(Path("reports/export.json"), {name: stable(values) for name, values in measured.items()})
 
 
-def opened(folder: Path, files: Exported) -> OnnxModel | TFLiteModel:
-    """The file in the runtime that its users run it with, on one thread."""
-    if files.file.endswith(".onnx"):
-        return OnnxModel(folder / files.file)
-    return TFLiteModel(folder / files.file, folder / files.head if files.head else None)
-
-
-def described(folder: Path, files: Exported, report: FileReport) -> BundledFile:
+def described(file: Path, report: FileReport) -> BundledFile:
     return BundledFile(
-        file=files.file,
-        head=files.head,
-        sha256=sha256_of(folder / files.file),
-        head_sha256=sha256_of(folder / files.head) if files.head else "",
-        bytes=(folder / files.file).stat().st_size,
+        file=file.name,
+        sha256=sha256_of(file),
+        bytes=file.stat().st_size,
         top1=round(report.top1, 6),
         agreement=round(report.agreement, 6),
         cosine=round(report.cosine, 6),
@@ -125,16 +100,16 @@ def bundled_detector(folder: Path) -> dict[str, Any]:
     return {**asdict(settings), "file": target.name, "sha256": sha256_of(target)}
 
 
-def provenance(description: model.ModelDescription, test: Part) -> dict[str, Any]:
+def provenance(base: dict[str, Any], scorer: Scorer, test_faces: int) -> dict[str, Any]:
     """Where the model comes from, and on what its files were measured."""
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     return {
-        "base_model": asdict(description.base),
-        "head": asdict(description.head),
+        "base_model": base,
+        "head": dict(scorer.settings),
         "dataset_sha256": sha256_of(BUILD / "dataset.parquet"),
         "git_commit": commit or None,
         "params": OmegaConf.to_container(OmegaConf.load("params.yaml")),
-        "test_faces": len(test),
+        "test_faces": test_faces,
         "castline": castline.__version__,
         "versions": {name: version(name) for name in ("torch", "timm", "ai-edge-litert", "onnxruntime")},
         "machine": f"{platform.machine()} {platform.system()}, one thread",

@@ -24,7 +24,9 @@ def main(batch: str) -> None:
     folder = Path("data", check_name(batch))
     if not folder.is_dir():
         raise DataError(f"{folder}: no such batch", f"castline data add PATH --batch {batch}")
-    check_batches(Path("data", name) for name in params.read("data", DataSettings).batches)
+    data = params.read("data", DataSettings)
+    if data.read == data.batches:  # else a version knows others: one new person, or one photo of somebody, will do
+        check_batches(Path("data", name) for name in data.batches)
 
     faces, rejects = [], []
     entries = walk(folder)

@@ -1,17 +1,23 @@
-"""The dataset's features in; a model that names its people out, and the curves of how it got there."""
+"""The dataset's features in; a model that names its people out, its memory, and the curves of how it got there."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from castline import params
-from castline.errors import exits_cleanly
+from castline import params, tables
+from castline.errors import ConfigError, exits_cleanly
 from castline.photos.batches import DataSettings
-from castline.training import base_models, model
-from castline.training.examples import read_examples
-from castline.training.fit import fit_head, write_curves
-from castline.training.heads import build_head
-from castline.training.settings import HeadSettings, TrainerSettings, TrainingSettings
+from castline.scoring import Scorer
+from castline.training import memory
+from castline.training.examples import Examples, Part, read_examples
+from castline.training.fit import Fitted, fit_head, write_curves
+from castline.training.heads import Head, build_head, head_of
+from castline.training.incremental import extended, joined
+from castline.training.settings import HeadSettings, TrainingSettings
+
+BASE, MODEL = Path("build/base"), Path("build/model")
 
 
 @exits_cleanly
@@ -19,24 +25,79 @@ def main() -> None:
     settings = params.read("training", TrainingSettings)
     head_settings = params.read("head", HeadSettings)
     torch.set_num_threads(1)  # a head is small: threads would wait for each other
+    examples = read_examples(Path("build"), params.read("data", DataSettings).read)
 
-    examples = read_examples(Path("build"), params.read("data", DataSettings).batches)
-    train, val = examples.part("train"), examples.part("val")
-    base, base_settings = base_models.load(Path("build/base"))
+    if settings.mode == "incremental":
+        known = tables.read(BASE / memory.MEMORY)
+        examples, head, train, val = taken_up(examples, known, head_settings)
+    else:
+        known = None
+        train, val = examples.part("train"), examples.part("val")
+        head = new_head(head_settings, settings, train, len(examples.people))
+    if settings.tune == "head":
+        fitted = fit_head(head, train, val, settings)
+        MODEL.joinpath("base").mkdir(parents=True, exist_ok=True)
+        for file in ("base.safetensors", "base.json"):
+            shutil.copyfile(BASE / file, MODEL / "base" / file)
+    else:
+        fitted, examples = tuned(head, examples, settings)
+    head.scorer(examples.people).write(MODEL / "head.safetensors")
+
+    parts = [examples.part(split) for split in ("train", "val", "test")]
+    remembered = memory.memory_of(tables.read(Path("build/dataset.parquet")), parts[0], parts[1:], settings.exemplars)
+    if known is not None:
+        remembered = memory.join(known, remembered)
+    tables.write(MODEL / memory.MEMORY, remembered.schema, remembered)
+
+    runs = {named(head_settings): fitted}
+    for dropout in settings.beside:
+        beside = replace(head_settings, dropout=dropout)
+        other = new_head(beside, settings, train, len(examples.people))
+        runs[named(beside)] = fit_head(other, train, val, settings)
+    write_curves(Path("reports/curves.csv"), runs)
+    summary(examples, train, val, fitted)
+
+
+def new_head(kind: HeadSettings, settings: TrainingSettings, train: Part, people: int) -> Head:
     torch.manual_seed(settings.seed)
-    head = build_head(head_settings, base_settings.embedding_size, len(examples.people))
-    head.fit_input(torch.from_numpy(train.features))
+    head = build_head(kind, train.features.shape[1], people)
+    head.fit_input(torch.from_numpy(train.features), torch.from_numpy(train.people))
+    return head
 
-    fitted = fit_head(head, train, val, settings, params.read("trainer", TrainerSettings))
-    write_curves(Path("reports/curves.csv"), fitted)
-    description = model.ModelDescription(base_settings, head_settings, examples.people)
-    model.save(Path("build/model"), model.FaceModel(base, head), description)
 
+def taken_up(examples: Examples, known: "tables.pa.Table", settings: HeadSettings) -> tuple[Examples, Head, Part, Part]:
+    """The version's head with the new people in it, and the faces to go on with: new ones, and those it remembers."""
+    scorer = Scorer.read(BASE / "head.safetensors")
+    if HeadSettings(**scorer.settings) != settings:
+        raise ConfigError(
+            f"head is {settings}, but the version to go on from has {HeadSettings(**scorer.settings)}",
+            "choose the same head, or train anew: -S training=full",
+        )
+    newcomers = sorted(set(examples.people) - set(scorer.people))
+    examples = replace(examples, people=(*scorer.people, *newcomers))
+    remembered, new = memory.part_of(known, "train", examples.people), examples.part("train")
+    longer = extended(scorer, newcomers, remembered, new, memory.trained_on(known))
+    train = joined(remembered, new)
+    val = joined(memory.part_of(known, "val", examples.people), examples.part("val"))
+    print(f"{len(scorer.people)} people known by {len(remembered)} remembered faces, {len(newcomers)} new ones")
+    return examples, head_of(longer), train, val
+
+
+def tuned(head: Head, examples: Examples, settings: TrainingSettings) -> tuple[Fitted, Examples]:
+    """More than the head, tuned on the faces themselves; the examples with the features that they then have."""
+    raise ConfigError("training.tune: not yet")
+
+
+def named(head: HeadSettings) -> str:
+    return f"dropout {head.dropout:g}" if head.kind == "softmax" else head.kind
+
+
+def summary(examples: Examples, train: Part, val: Part, fitted: Fitted) -> None:
     best = fitted.history[fitted.best_epoch]
     print(f"{len(train)} faces of {len(examples.people)} people, {len(val)} to stop by")
     print(
         f"kept epoch {fitted.best_epoch + 1} of {len(fitted.history)}: "
-        + ", ".join(f"{name} {value:.4f}" for name, value in best.items() if name != "epoch")
+        + ", ".join(f"{name} {value:.4f}" for name, value in sorted(best.items()) if name != "epoch")
     )
 
 

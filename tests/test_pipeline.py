@@ -43,7 +43,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run(folder, "castline", "data", "use", str(mine), "--batch", "one")
     output = run(folder, "dvc", "repro")
     assert ran(output) == [
-        "faces@one", "reference", "embeddings@one", "dataset", "base", "features@one", "train", "evaluate", "export",
+        "faces@one", "reference", "embeddings@one", "base", "dataset", "features@one", "train", "evaluate", "convert",
+        "export",
     ]  # fmt: skip
     return folder
 

@@ -127,7 +127,7 @@ def test_a_stage_depends_on_the_params_it_reads(name: str) -> None:
 
 def test_names_of_stages_are_those_of_the_design() -> None:
     assert list(STAGES) == [
-        "faces", "reference", "embeddings", "dataset", "base", "features", "train", "evaluate", "export",
+        "faces", "reference", "embeddings", "dataset", "base", "features", "train", "evaluate", "convert", "export",
     ]  # fmt: skip
 
 

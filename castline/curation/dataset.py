@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from castline.curation.choose import centred, choose
 from castline.curation.duplicates import near_pairs
 from castline.curation.settings import CurationSettings, SplitSettings
-from castline.curation.split import BRIDGE, PhotoToPlace, place
+from castline.curation.split import BRIDGE, PhotoToPlace, Placed, place
 from castline.errors import DataError
 from castline.photos.batches import label_of
 
@@ -35,6 +35,8 @@ class DatasetRow:
     batch: str
     photo: str
     face: int
+    photo_sha256: str
+    chip_hash: bytes
     person: str | None
     stranger: bool
     group: str
@@ -49,18 +51,21 @@ def assemble(
     batches: Sequence[str],
     curation: CurationSettings,
     split: SplitSettings,
+    seen: Sequence[DatasetRow] = (),
 ) -> list[DatasetRow]:
     """The dataset: faces in the order given, each with its person, group, side and fate.
 
-    embeddings: (N, D) float32, of the reference model, a row a face. batches: oldest first.
+    embeddings: (N, D) float32, of the reference model, a row a face. batches: oldest first. seen: what a version
+    remembers of earlier batches, of which nothing else is here; faces are then judged as if those batches were.
 
     Raises: DataError when fewer than two people are left.
     """
+    earlier = [row for row in seen if row.kept]
     rows = _labelled(faces, centred(embeddings), curation)
-    rows = _without_conflicts(rows, faces)
-    rows = _placed(rows, faces, batches, curation, split)
-    rows = _without_the_few(rows, curation.min_faces)
-    people = {row.person for row in rows if row.kept and not row.stranger}
+    rows = _without_conflicts([*earlier, *rows])[len(earlier) :]
+    rows = _placed(rows, [row for row in earlier if row.split], batches, curation, split)
+    rows = _without_the_few(rows, earlier, curation.min_faces)
+    people = {row.person for row in [*earlier, *rows] if row.kept and not row.stranger}
     if len(people) < 2:
         reasons = Counter(row.reason for row in rows if row.reason)
         raise DataError(
@@ -79,7 +84,7 @@ def _labelled(
     photos: dict[tuple[str, bool], dict[tuple[str, str], list[int]]] = defaultdict(lambda: defaultdict(list))
     for i, face in enumerate(faces):
         label = label_of(face.photo)
-        row = DatasetRow(face.batch, face.photo, face.face, None, False, face.photo_sha256, None, False, "")
+        row = DatasetRow(**vars(face), person=None, stranger=False, group="", split=None, kept=False, reason="")
         if label is None:
             rows.append(replace(row, reason="unlabelled: it lies in no person's folder"))
             continue
@@ -102,12 +107,13 @@ def _labelled(
     return rows
 
 
-def _without_conflicts(rows: list[DatasetRow], faces: Sequence[FaceRow]) -> list[DatasetRow]:
+def _without_conflicts(rows: list[DatasetRow]) -> list[DatasetRow]:
     """The same file twice: under one name it counts once; under two names it says nothing."""
+    rows = list(rows)
     same: dict[tuple[str, int], list[int]] = defaultdict(list)
     for i, row in enumerate(rows):
         if row.kept:
-            same[faces[i].photo_sha256, row.face].append(i)
+            same[row.photo_sha256, row.face].append(i)
     for twins in same.values():
         names = sorted({str(rows[i].person) for i in twins})
         for i in twins if len(names) > 1 else twins[1:]:
@@ -118,7 +124,7 @@ def _without_conflicts(rows: list[DatasetRow], faces: Sequence[FaceRow]) -> list
 
 def _placed(
     rows: list[DatasetRow],
-    faces: Sequence[FaceRow],
+    earlier: list[DatasetRow],
     batches: Sequence[str],
     curation: CurationSettings,
     split: SplitSettings,
@@ -127,36 +133,40 @@ def _placed(
     number = {batch: i for i, batch in enumerate(batches)}
     photo_of: dict[tuple[str, str], int] = {}
     people: dict[int, set[str]] = defaultdict(set)
-    of_face = [photo_of.setdefault((face.batch, face.photo), len(photo_of)) for face in faces]
-    sha256 = {of_face[i]: face.photo_sha256 for i, face in enumerate(faces)}
-    for i, row in enumerate(rows):
+    every = [*earlier, *rows]
+    of_face = [photo_of.setdefault((row.batch, row.photo), len(photo_of)) for row in every]
+    sha256 = {of_face[i]: row.photo_sha256 for i, row in enumerate(every)}
+    for i, row in enumerate(every):
         if row.kept and not row.stranger:
             people[of_face[i]].add(str(row.person))
-    hashes = np.frombuffer(b"".join(face.chip_hash for face in faces), np.uint8).reshape(len(faces), -1)
+    hashes = np.frombuffer(b"".join(row.chip_hash for row in every), np.uint8).reshape(len(every), -1)
     pairs = near_pairs(hashes, curation.duplicate_bits)
     placed = place(
         [
-            PhotoToPlace(number[batch], sha256[photo], frozenset(people[photo]))
+            PhotoToPlace(number.get(batch, -1), sha256[photo], frozenset(people[photo]))
             for (batch, _), photo in photo_of.items()
         ],
         [(of_face[a], of_face[b]) for a, b in pairs if of_face[a] != of_face[b]],
         split.test,
         split.val,
         split.salt,
+        {of_face[i]: Placed(row.group, row.split) for i, row in enumerate(earlier)},
     )
-    for i, row in enumerate(rows):
+    found = []
+    for i, row in enumerate(rows, start=len(earlier)):
         group, side = placed[of_face[i]].group, placed[of_face[i]].side
         if row.kept and not row.stranger and side is None:
-            rows[i] = replace(row, group=group, kept=False, reason=BRIDGE)
+            found.append(replace(row, group=group, kept=False, reason=BRIDGE))
         else:
-            rows[i] = replace(row, group=group, split=side if row.kept and not row.stranger else None)
-    return rows
+            found.append(replace(row, group=group, split=side if row.kept and not row.stranger else None))
+    return found
 
 
-def _without_the_few(rows: list[DatasetRow], min_faces: int) -> list[DatasetRow]:
+def _without_the_few(rows: list[DatasetRow], earlier: list[DatasetRow], min_faces: int) -> list[DatasetRow]:
     """People of whom too little is left, or nothing to learn from, are left out."""
-    count = Counter(row.person for row in rows if row.kept and not row.stranger)
-    learned = Counter(row.person for row in rows if row.kept and row.split == "train")
+    every = [*earlier, *rows]
+    count = Counter(row.person for row in every if row.kept and not row.stranger)
+    learned = Counter(row.person for row in every if row.kept and row.split == "train")
     for i, row in enumerate(rows):
         if row.kept and not row.stranger and (count[row.person] < min_faces or not learned[row.person]):
             why = f"too few faces of this person: {count[row.person]}, {learned[row.person]} of them to train on"

@@ -12,7 +12,7 @@
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 __all__ = ["BRIDGE", "PhotoToPlace", "Placed", "chance", "place"]
@@ -49,10 +49,12 @@ def place(
     test: float,
     val: float,
     salt: str,
+    settled: Mapping[int, Placed] | None = None,
 ) -> list[Placed]:
     """Group and side of each photo.
 
-    pairs: near-duplicates, as indices into `photos`. Equal content is one group without being named.
+    pairs: near-duplicates, as indices into `photos`. Equal content is one group without being named. settled: photos
+    that were placed before, by index; what is new is placed as if their batches were here.
     The answer does not depend on the order of `photos`, nor on batches with a higher number.
     """
     same: dict[str, list[int]] = defaultdict(list)
@@ -65,11 +67,15 @@ def place(
         neighbours[a].add(b)
         neighbours[b].add(a)
 
-    placed: dict[int, Placed] = {}
-    sides: dict[str, str] = {}
+    placed = dict(settled or {})
+    sides = {known.group: known.side for known in placed.values() if known.side}
     held: dict[str, set[str]] = defaultdict(set)  # the groups of each person that are settled
-    for batch in sorted({photo.batch for photo in photos}):
-        members = [i for i, photo in enumerate(photos) if photo.batch == batch]
+    for i, known in placed.items():
+        for person in photos[i].people if known.side else ():
+            held[person].add(known.group)
+    fresh_photos = [i for i in range(len(photos)) if i not in placed]
+    for batch in sorted({photos[i].batch for i in fresh_photos}):
+        members = [i for i in fresh_photos if photos[i].batch == batch]
         fresh: dict[str, set[str]] = defaultdict(set)  # the groups of each person that this batch brings
         for component in _components(members, neighbours):
             older = {placed[j].group for i in component for j in neighbours[i] if j in placed and placed[j].side}

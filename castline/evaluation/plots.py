@@ -27,6 +27,7 @@ from castline.evaluation.names import csv_cell, short
 __all__ = [
     "Curves",
     "accuracy_svg",
+    "compared_svg",
     "confused_people",
     "confusion_svg",
     "funnel_svg",
@@ -90,6 +91,7 @@ class Curves:
 
     epoch: numbers of the epochs. Losses as trained with, accuracies 0 to 1.
     kept: the epoch whose weights were kept by early stopping, None for the last.
+    run: what tells it from others that are drawn beside it, such as "dropout 0.5".
     """
 
     epoch: Sequence[int]
@@ -98,9 +100,10 @@ class Curves:
     train_accuracy: Sequence[float]
     val_accuracy: Sequence[float]
     kept: int | None = None
+    run: str = ""
 
     @classmethod
-    def of(cls, rows: Iterable[Mapping[str, float | str]], kept: int | None = None) -> "Curves":
+    def of(cls, rows: Iterable[Mapping[str, float | str]], kept: int | None = None, run: str = "") -> "Curves":
         """From one mapping an epoch, keyed like the fields; what is absent or empty is NaN.
 
         >>> Curves.of([{"epoch": 0, "train_loss": 1.5}]).val_loss
@@ -111,7 +114,7 @@ class Curves:
             [math.nan if row.get(name, "") == "" else float(row[name]) for row in rows] for name in _CURVES
         )
         epoch = [int(row["epoch"]) for row in rows]
-        return cls(epoch, train_loss, val_loss, train_accuracy, val_accuracy, kept)
+        return cls(epoch, train_loss, val_loss, train_accuracy, val_accuracy, kept, run)
 
 
 def loss_svg(curves: Curves) -> str:
@@ -122,6 +125,22 @@ def loss_svg(curves: Curves) -> str:
 def accuracy_svg(curves: Curves) -> str:
     """Training and validation accuracy over the epochs."""
     return _curves_svg(curves, curves.train_accuracy, curves.val_accuracy, percent=True)
+
+
+@_styled
+def compared_svg(runs: Sequence[Curves]) -> str:
+    """Training and validation accuracy of several runs, a colour a run."""
+    figure, axes = _canvas(2 * _WIDTH, 3.4)
+    for curves, colour in zip(runs, (BLUE, ORANGE, GREEN, SKY, QUIET), strict=False):
+        axes.plot(
+            curves.epoch, curves.train_accuracy, color=colour, linestyle=(0, (4, 1.5)), label=f"{curves.run}: training"
+        )
+        axes.plot(curves.epoch, curves.val_accuracy, color=colour, label=f"{curves.run}: validation")
+    axes.yaxis.set_major_formatter(_percent())
+    axes.xaxis.set_major_locator(MaxNLocator(10, integer=True))
+    axes.set_xlabel("epoch")
+    axes.legend(loc="best")
+    return _svg(figure)
 
 
 @_styled
@@ -280,11 +299,17 @@ def write_confusion_csv(path: Path, evaluation: Evaluation) -> None:
     _write_csv(path, ["actual", "predicted"], ([names[actual], names[given]] for actual, given in pairs))
 
 
-def read_curves_csv(path: Path) -> Curves:
-    """A CSV with an `epoch` column and some of the others; the kept epoch is the one whose `kept` is 1."""
+def read_curves_csv(path: Path) -> list[Curves]:
+    """A CSV with an `epoch` column and some of the others, by run: the model's first; kept is where `kept` is 1."""
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    return Curves.of(rows, next((int(row["epoch"]) for row in rows if row.get("kept") == "1"), None))
+    runs: dict[str, list[dict[str, str]]] = {}
+    for row in rows:
+        runs.setdefault(row.get("run", ""), []).append(row)
+    return [
+        Curves.of(own, next((int(row["epoch"]) for row in own if row.get("kept") == "1"), None), run)
+        for run, own in runs.items()
+    ]
 
 
 def write_people_csv(path: Path, evaluation: Evaluation) -> None:

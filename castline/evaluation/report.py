@@ -17,6 +17,7 @@ from castline.evaluation import plots
 from castline.evaluation.measures import FARS, Evaluation, Funnel, most_confused, wilson_interval
 from castline.evaluation.names import short
 from castline.evaluation.plots import Curves
+from castline.evaluation.remembering import Remembering
 
 __all__ = ["Mistake", "ReportContent", "Training", "in_plain_words", "render_report", "write_report"]
 
@@ -68,16 +69,18 @@ class Mistake:
 class ReportContent:
     """What the report is about. A section without data is left out: `funnel` alone is a dataset report.
 
-    notes: sentences that the reader should know, shown at the top.
+    curves: of the model first, then of heads that were trained beside it.
+    notes: sentences that the reader should know, shown at the top. remembering: of an incremental update.
     """
 
     title: str
     training: Training | None = None
     evaluation: Evaluation | None = None
     funnel: Funnel | None = None
-    curves: Curves | None = None
+    curves: Sequence[Curves] = ()
     mistakes: Sequence[Mistake] = ()
     notes: Sequence[str] = ()
+    remembering: Remembering | None = None
 
 
 def write_report(path: Path, content: ReportContent) -> None:
@@ -91,15 +94,18 @@ def render_report(content: ReportContent) -> str:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"percent": percent, "short": short}
     template = files(__package__).joinpath("report.html.jinja").read_text(encoding="utf-8")
-    curves = content.curves if content.curves and content.curves.epoch else None
+    runs = [curves for curves in content.curves if curves.epoch]
+    curves = runs[0] if runs else None
     mistakes = sorted(content.mistakes, key=lambda mistake: -mistake.confidence)[:MAX_MISTAKES]
     return environment.from_string(template).render(
         content=content,
         training=content.training,
         funnel=content.funnel and _funnel(content.funnel),
         curves=curves and {"loss": _image(plots.loss_svg(curves)), "accuracy": _image(plots.accuracy_svg(curves))},
+        compared=len(runs) > 1 and _image(plots.compared_svg(runs)),
         kept_epoch=curves and curves.kept,
         result=content.evaluation and _result(content.evaluation),
+        remembering=content.remembering,
         mistakes=[(mistake, _data_uri("image/jpeg", mistake.chip)) for mistake in mistakes],
     )
 

@@ -4,8 +4,7 @@ onnx2tf and TensorFlow take half a minute and a gigabyte, print a lot, switch wa
 end it on an error. `castline.export.tflite` starts this and reads what it leaves behind.
 
 The job is a `Job`; paths in it are relative to the folder that this runs in, a temporary one. There it reads base.onnx
-(image → raw embedding), head.onnx (raw embedding → embedding and scores, side by side) and calibration.npy
-((N, S, S, 3) uint8 RGB), and writes the TFLite files.
+(image → raw embedding) and calibration.npy ((N, S, S, 3) uint8 RGB), and writes the TFLite files.
 """
 
 import json
@@ -26,36 +25,24 @@ _SAMPLE = "calibration_image_sample_data_20x128x128x3_float32.npy"
 
 @dataclass(frozen=True)
 class Job:
-    """embedding_size: of the base model. float32, float16, int8, head: files to write, or empty."""
+    """float32, float16, int8: files to write, or empty."""
 
-    embedding_size: int
     float32: str = ""
     float16: str = ""
     int8: str = ""
-    head: str = ""
 
 
 def main(job: Job) -> None:
     """Do the job in the working directory."""
     np.save(_SAMPLE, np.zeros((20, 128, 128, 3), np.float32))
-    base, head = _to_keras("base.onnx"), _to_keras("head.onnx")
-
-    def finish(raw: Any) -> dict[str, Any]:
-        # One output from onnx2tf, cut here: of two, it keeps neither names nor order.
-        both = head(raw)
-        return {"embedding": both[:, : job.embedding_size], "scores": both[:, job.embedding_size :]}
-
-    if job.float32 or job.float16:
-        whole = _converters(lambda image: finish(base(image)), "image", base.inputs[0].shape)
-        if job.float32:
-            _write(job.float32, whole())
-        if job.float16:
-            _write(job.float16, _half(whole()))
+    base = _to_keras("base.onnx")
+    converter = _converters(lambda image: {"embedding": base(image)}, "image", base.inputs[0].shape)
+    if job.float32:
+        _write(job.float32, converter())
+    if job.float16:
+        _write(job.float16, _half(converter()))
     if job.int8:
-        raw = _converters(lambda image: {"embedding": base(image)}, "image", base.inputs[0].shape)
-        _write(job.int8, _int8(raw()))
-    if job.head:
-        _write(job.head, _converters(finish, "embedding", head.inputs[0].shape)())
+        _write(job.int8, _int8(converter()))
 
 
 def _to_keras(file: str) -> Any:

@@ -1,7 +1,6 @@
 """The gate: a file leaves only if it names people as well as the PyTorch model that it came from."""
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,10 +8,9 @@ from numpy.typing import NDArray
 
 from castline.errors import GateError
 from castline.export.settings import ExportSettings
+from castline.scoring import Scorer
 
 __all__ = ["FileReport", "check", "measure", "table"]
-
-Model = Callable[[NDArray[np.uint8]], tuple[NDArray[np.float32], NDArray[np.float32]]]
 
 
 @dataclass(frozen=True)
@@ -38,37 +36,30 @@ class FileReport:
 
 
 def measure(
-    model: Model,
-    images: Sequence[NDArray[np.uint8]],
-    truth: NDArray[np.intp],
-    reference_embeddings: NDArray[np.float32],
-    reference_scores: NDArray[np.float32],
+    raw: NDArray[np.float32],
+    reference: NDArray[np.float32],
+    truth: NDArray[np.integer],
+    scorer: Scorer,
+    latency_ms: float,
 ) -> FileReport:
-    """Run a file over the test faces and set it beside PyTorch.
+    """Set what a file made of the test faces beside what PyTorch made of them.
 
-    model: of castline.runtime.tflite. images: N of (S, S, 3) uint8 RGB. truth: (N,) the right person's place in the
-    scores. reference_embeddings: (N, D) of length 1, and reference_scores: (N, P), what PyTorch says of the same.
+    raw, reference: (N, D) raw embeddings, by the file and by PyTorch. truth: (N,) the right person's place in the
+    scores. latency_ms: what one face took.
 
     Raises: GateError when there are no faces to measure on.
     """
-    if not len(images):
+    if not len(raw):
         raise GateError("no test faces to measure exported files on", "add photos, or raise split.test")
-    model(images[0])  # the first call also sets up
-    embeddings, scores, seconds = [], [], []
-    for image in images:
-        start = time.perf_counter()
-        embedding, score = model(image)
-        seconds.append(time.perf_counter() - start)
-        embeddings.append(embedding)
-        scores.append(score)
-    named, reference = np.argmax(scores, axis=1), reference_scores.argmax(1)
+    (embeddings, scores), (wanted, wanted_scores) = scorer(raw), scorer(reference)
+    named, expected = scores.argmax(1), wanted_scores.argmax(1)
     return FileReport(
-        faces=len(images),
+        faces=len(raw),
         top1=float((named == truth).mean()),
-        reference_top1=float((reference == truth).mean()),
-        agreement=float((named == reference).mean()),
-        cosine=float((np.array(embeddings) * reference_embeddings).sum(1).min()),
-        latency_ms=1000 * float(np.median(seconds)),
+        reference_top1=float((expected == truth).mean()),
+        agreement=float((named == expected).mean()),
+        cosine=float((embeddings * wanted).sum(1).min()),
+        latency_ms=latency_ms,
     )
 
 

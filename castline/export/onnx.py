@@ -4,18 +4,15 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import onnx
-import onnxruntime
 import onnxsim
 import torch
-from numpy.typing import NDArray
 from onnx.checker import ValidationError
 from torch import Tensor, nn
 
 from castline.errors import CastlineError
 
-__all__ = ["OnnxModel", "export_onnx"]
+__all__ = ["export_onnx"]
 
 _OPSET = 17  # what onnx2tf 1.28.8 was measured with
 
@@ -50,18 +47,3 @@ def export_onnx(module: nn.Module, path: Path, example: Tensor, input_name: str,
             onnx.save(simple, path)
         except (RuntimeError, ValidationError) as error:
             raise CastlineError(f"{path.name}: {type(module).__name__} cannot be exported: {error}") from error
-
-
-class OnnxModel:
-    """An exported model, run by onnxruntime: (S, S, 3) uint8 RGB → embedding (D,), scores (P,), both float32."""
-
-    def __init__(self, file: Path, threads: int = 1) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        self._session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-
-    def __call__(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Embedding and scores of a face, as `castline.faces.align.crop` cuts it."""
-        planes = image.transpose(2, 0, 1)[np.newaxis].astype(np.float32)  # (1, 3, S, S)
-        embedding, scores = self._session.run(["embedding", "scores"], {"image": planes})
-        return embedding[0], scores[0]

@@ -4,9 +4,15 @@ from dataclasses import dataclass, field
 
 from castline.errors import ConfigError
 
-__all__ = ["FORMATS", "ExportSettings"]
+__all__ = ["FILES", "FORMATS", "ExportSettings"]
 
-FORMATS = ("onnx", "float32", "float16", "int8")
+FILES = {
+    "onnx": "model.onnx",
+    "float32": "model.tflite",
+    "float16": "model_fp16.tflite",
+    "int8": "model_int8.tflite",
+}
+FORMATS = tuple(FILES)
 
 
 @dataclass(frozen=True)

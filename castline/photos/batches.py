@@ -11,7 +11,7 @@ import stat
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from castline.errors import ConfigError, DataError
@@ -24,9 +24,14 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 
 @dataclass(frozen=True)
 class DataSettings:
-    """The `data` section of params.yaml: the batches, oldest first. Written by `castline data`."""
+    """The `data` section of params.yaml.
+
+    batches: all of them, oldest first; `castline data` writes them. read: those that this experiment reads: all, or in
+    incremental training what the version that it starts from has not seen. Composing fills it in.
+    """
 
     batches: list[str]
+    read: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from castline.bundle import checked, read_bundle
+from castline.bundle import HEAD, checked, read_bundle
 from castline.errors import BundleError, DataError
 from castline.faces.align import align, crop
 from castline.faces.detection import DetectorSettings
@@ -15,6 +15,7 @@ from castline.faces.detectors import build
 from castline.faces.find import find_faces
 from castline.photos.decode import Photo, PhotoSettings, Rejected, decode, read
 from castline.runtime.tflite import TFLiteModel
+from castline.scoring import Scorer
 
 __all__ = ["Person", "Recognizer"]
 
@@ -71,11 +72,8 @@ class Recognizer:
             path = checked(folder, self._detection.file, self._detection.sha256)
             self._detection = replace(self._detection, file=str(path))
         self._detector = build(self._detection)
-        self._model = TFLiteModel(
-            checked(folder, chosen.file, chosen.sha256),
-            checked(folder, chosen.head, chosen.head_sha256) if chosen.head else None,
-            threads=threads,
-        )
+        self._model = TFLiteModel(checked(folder, chosen.file, chosen.sha256), threads)
+        self._scorer = Scorer.read(checked(folder, HEAD, self.bundle.head_sha256))
 
     def identify(self, image: str | Path | bytes | Image.Image | NDArray[np.uint8]) -> list[Person]:
         """The people in a photo, left to right; an empty list when no face is found.
@@ -93,7 +91,8 @@ class Recognizer:
         people = []
         for i in np.argsort(found.boxes[:, 0], kind="stable"):
             chip = align(photo.image, found.landmarks[i])
-            embedding, scores = self._model(crop(chip, self.bundle.template, self.bundle.input_size))
+            raw = self._model(crop(chip, self.bundle.template, self.bundle.input_size))
+            (embedding,), (scores,) = self._scorer(raw[np.newaxis])
             best = int(scores.argmax())
             x1, y1, x2, y2 = (float(edge) for edge in upright.boxes[i])
             people.append(

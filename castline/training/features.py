@@ -1,34 +1,18 @@
 """Features: the embeddings of many chips. The frozen base model runs once a face and heads learn from it."""
 
-import io
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import overload
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from castline import machine
-from castline.errors import DataError
-from castline.faces.align import crop
 from castline.training.base_models import BaseModel, BaseModelSettings
+from castline.training.crops import decode
 
-__all__ = ["Crops", "decode", "embed"]
-
-
-def decode(chip: bytes, settings: BaseModelSettings) -> NDArray[np.uint8]:
-    """What the base model sees of a chip in JPEG: (S, S, 3) uint8, RGB.
-
-    Raises: DataError when it cannot be decoded.
-    """
-    try:
-        with Image.open(io.BytesIO(chip)) as image:
-            return crop(image.convert("RGB"), settings.template, settings.input_size)
-    except OSError as error:
-        raise DataError(f"a chip cannot be decoded: {error}", "dvc repro --force faces") from error
+__all__ = ["embed"]
 
 
 def embed(
@@ -67,22 +51,3 @@ def embed(
             found.append(rows)
             bar.update(len(rows))
     return np.concatenate(found)
-
-
-class Crops(Sequence[NDArray[np.uint8]]):
-    """What the base model sees of each chip, (S, S, 3) uint8 RGB, decoded when asked for."""
-
-    def __init__(self, chips: Sequence[bytes], settings: BaseModelSettings) -> None:
-        self._chips, self._settings = chips, settings
-
-    def __len__(self) -> int:
-        return len(self._chips)
-
-    @overload
-    def __getitem__(self, index: int) -> NDArray[np.uint8]: ...
-    @overload
-    def __getitem__(self, index: slice) -> "Crops": ...
-    def __getitem__(self, index: int | slice) -> "NDArray[np.uint8] | Crops":
-        if isinstance(index, slice):
-            return Crops(self._chips[index], self._settings)
-        return decode(self._chips[index], self._settings)

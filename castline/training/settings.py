@@ -13,8 +13,8 @@ HEADS = ("softmax", "cosine", "prototype")
 class HeadSettings:
     """The `head` section of params.yaml.
 
-    kind: softmax, a linear classifier; cosine, the same on unit vectors, trained with a margin; prototype, each person's
-    mean embedding, not trained.
+    kind: softmax, a linear classifier; cosine, the same on unit vectors, trained with a margin; prototype, each
+    person's mean embedding, not trained.
     dropout: share of the numbers that are left out at random in training, 0 or more and below 1 (softmax).
     hidden: width of a layer between embedding and people; 0 for none (softmax).
     margin: what the right person has to win by in training (cosine): an angle in radians for arcface, a cosine for

@@ -100,7 +100,7 @@ def test_curves_are_read_from_csv_with_the_epoch_that_was_kept(tmp_path: Path) -
     path.write_text(
         "epoch,train_loss,val_loss,train_accuracy,val_accuracy,kept\n1,2,,0.25,0,0\n2,1,0.5,0.5,0.5,1\n3,0.5,,0.75,0.8,0\n"
     )
-    curves = plots.read_curves_csv(path)
+    (curves,) = plots.read_curves_csv(path)
     assert (curves.epoch, curves.train_loss, curves.val_accuracy) == ([1, 2, 3], [2.0, 1.0, 0.5], [0.0, 0.5, 0.8])
     assert math.isnan(curves.val_loss[0])
     assert curves.kept == 2
@@ -109,8 +109,18 @@ def test_curves_are_read_from_csv_with_the_epoch_that_was_kept(tmp_path: Path) -
 def test_curves_of_no_epoch(tmp_path: Path) -> None:
     path = tmp_path / "curves.csv"
     path.write_text("epoch,train_loss,val_loss,train_accuracy,val_accuracy,kept\n")
-    assert plots.read_curves_csv(path).epoch == []
-    assert plots.read_curves_csv(path).kept is None
+    assert plots.read_curves_csv(path) == []
+
+
+def test_curves_of_several_runs_are_told_apart(tmp_path: Path) -> None:
+    path = tmp_path / "curves.csv"
+    path.write_text("run,epoch,val_accuracy,kept\nwith,1,0.5,0\nwith,2,0.6,1\nwithout,1,0.4,1\n")
+    runs = plots.read_curves_csv(path)
+    assert [(curves.run, curves.val_accuracy, curves.kept) for curves in runs] == [
+        ("with", [0.5, 0.6], 2), ("without", [0.4], 1),
+    ]  # fmt: skip
+    svg = plots.compared_svg(runs)
+    assert all(label in svg for label in ("with: training", "without: validation"))
 
 
 def test_confusion_csv_has_a_row_a_face_and_no_formula(tmp_path: Path) -> None:

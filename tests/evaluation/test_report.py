@@ -95,7 +95,7 @@ def full(names: list[str], wrong: float = 0.6) -> ReportContent:
         training=Training(name, name, "no", name, name, name, 1, [name, "b"], name, {name: name}),
         evaluation=evaluation,
         funnel=Funnel(70, {name: 5, "no_face": 3}, 62, {name: 2}, {"train": 0, "test": 60}),
-        curves=Curves([0, 1], [2.0, 1.0], [2.0, 1.5], [0.2, 0.4], [0.1, 0.3], kept=1),
+        curves=[Curves([0, 1], [2.0, 1.0], [2.0, 1.5], [0.2, 0.4], [0.1, 0.3], kept=1)],
         mistakes=mistakes,
         notes=[name],
     )
@@ -169,7 +169,7 @@ def test_equal_content_gives_equal_bytes(content: ReportContent, page: Page, tmp
 
 
 def test_a_model_without_mistakes() -> None:
-    content = replace(full(["anna", "ben"], wrong=0), curves=None, funnel=None)
+    content = replace(full(["anna", "ben"], wrong=0), curves=[], funnel=None)
     page = Page(render_report(content))
     assert page.headings == ["what", "people", "mistakes", "same"]
     assert "All 60 test faces are named right." in page.text
@@ -183,7 +183,7 @@ def test_a_dataset_report_needs_no_model() -> None:
 
 
 def test_nothing_at_all_is_still_a_page() -> None:
-    page = Page(render_report(ReportContent("Nothing", curves=Curves.of([]))))
+    page = Page(render_report(ReportContent("Nothing", curves=[Curves.of([])])))
     assert page.headings == []
     assert page.unclosed == []
 

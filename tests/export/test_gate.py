@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from castline.errors import ConfigError, GateError
 from castline.export.gate import FileReport, check, measure, table
 from castline.export.settings import ExportSettings
+from castline.scoring import Scorer
 
 SETTINGS = ExportSettings(allowance={"float32": 0.3, "int8": 1.0})
 
@@ -18,37 +18,27 @@ def report(top1: float, reference_top1: float = 0.98, **other: Any) -> FileRepor
     return FileReport(top1=top1, reference_top1=reference_top1, **values)
 
 
-class Answers:
-    """A double of an exported file: says for an image what it was told to; the image is its own number."""
-
-    def __init__(self, embeddings: NDArray[np.float32], scores: NDArray[np.float32]) -> None:
-        self.embeddings, self.scores, self.calls = embeddings, scores, 0
-
-    def __call__(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        self.calls += 1
-        number = int(image[0, 0, 0])
-        return self.embeddings[number], self.scores[number]
+def scorer() -> Scorer:
+    """Three people, each at the end of an axis."""
+    zeros, one = np.zeros(3, np.float32), np.ones(1, np.float32)
+    return Scorer(("ann", "bo", "cy"), {}, zeros, one, np.eye(3, dtype=np.float32), zeros)
 
 
 def test_a_file_is_set_beside_pytorch_and_the_truth() -> None:
-    truth = np.array([0, 1, 2, 2])
-    reference = np.eye(3, dtype=np.float32)[[0, 1, 2, 0]]  # PyTorch: three of four right
-    says = np.eye(3, dtype=np.float32)[[0, 1, 1, 2]]  # the file: three of four right, other ones
-    unit = np.tile(np.array([1, 0], np.float32), (4, 1))
-    turned = unit.copy()
-    turned[3] = [0.6, 0.8]
-    model = Answers(turned, says)
-    images = [np.full((2, 2, 3), number, np.uint8) for number in range(4)]
-    found = measure(model, images, truth, unit, reference)
+    axes = np.eye(3, dtype=np.float32)
+    reference = axes[[0, 1, 2, 0]]  # PyTorch: three of four right
+    raw = 7 * axes[[0, 1, 1, 2]]  # the file: three of four right, other ones
+    raw[0] = [0.8, 0.6, 0]
+    found = measure(raw, reference, np.array([0, 1, 2, 2]), scorer(), 3.25)
     assert (found.faces, found.top1, found.reference_top1, found.agreement) == (4, 0.75, 0.75, 0.5)
-    assert found.cosine == pytest.approx(0.6) and found.lost == 0 and found.latency_ms > 0
-    assert model.calls == 5, "once to warm up"
+    assert found.cosine == 0 and found.lost == 0 and found.latency_ms == 3.25
+    assert measure(raw[:2], reference[:2], np.array([0, 1]), scorer(), 1.0).cosine == pytest.approx(0.8)
 
 
 def test_no_faces_measure_nothing() -> None:
-    none = np.zeros((0, 2), np.float32)
+    none = np.zeros((0, 3), np.float32)
     with pytest.raises(GateError, match="no test faces"):
-        measure(Answers(none, none), [], np.zeros(0, np.intp), none, none)
+        measure(none, none, np.zeros(0, np.intp), scorer(), 0.0)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""TFLite files in LiteRT: pixels in, an embedding and scores out, whatever numbers the file computes with."""
+"""TFLite files in LiteRT: pixels in, a raw embedding out, whatever numbers the file computes with."""
 
 import threading
 from pathlib import Path
@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from castline.errors import BundleError
 from castline.export.tflite import export
+from castline.faces.detection import DetectorSettings
+from castline.faces.detectors import detector_file
 from castline.runtime.tflite import TFLiteModel
-from castline.training.heads import HeadSettings, SoftmaxHead
-from castline.training.model import FaceModel
 
 
 class Tiny(nn.Module):
@@ -28,11 +28,9 @@ class Tiny(nn.Module):
 
 
 @pytest.fixture(scope="module")
-def model() -> FaceModel:
+def model() -> nn.Module:
     torch.manual_seed(0)
-    head = SoftmaxHead(HeadSettings(), 6, 4)
-    nn.init.normal_(head.layers[-1].weight)
-    return FaceModel(Tiny(), head).eval()  # type: ignore[arg-type]
+    return Tiny().eval()
 
 
 @pytest.fixture(scope="module")
@@ -41,56 +39,47 @@ def images() -> NDArray[np.uint8]:
 
 
 @pytest.fixture(scope="module")
-def folder(model: FaceModel, images: NDArray[np.uint8], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(model: nn.Module, images: NDArray[np.uint8], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("exported")
     export(model, images, folder, ["float32", "float16", "int8"])
     return folder
 
 
-FILES = [
-    ("model.tflite", None, 1e-5),
-    ("model_fp16.tflite", None, 1e-3),
-    ("model_int8.tflite", "head.tflite", 0.05),
-]
+FILES = [("model.tflite", 1e-5), ("model_fp16.tflite", 1e-3), ("model_int8.tflite", 0.02)]
 
 
-@pytest.mark.parametrize(("file", "head", "atol"), FILES)
+@pytest.mark.parametrize(("file", "atol"), FILES)
 def test_it_says_what_pytorch_says(
-    model: FaceModel, images: NDArray[np.uint8], folder: Path, file: str, head: str | None, atol: float
+    model: nn.Module, images: NDArray[np.uint8], folder: Path, file: str, atol: float
 ) -> None:
-    run = TFLiteModel(folder / file, folder / head if head else None)
+    run = TFLiteModel(folder / file)
     assert run.input_size == 8
     with torch.inference_mode():
-        embeddings, scores = model(torch.from_numpy(images).permute(0, 3, 1, 2).float())
-    for image, embedding, score in zip(images, embeddings.numpy(), scores.numpy(), strict=True):
+        expected = model(torch.from_numpy(images).permute(0, 3, 1, 2).float()).numpy()
+    for image, row in zip(images, expected, strict=True):
         found = run(image)
-        for array, expected in zip(found, (embedding, score), strict=True):
-            assert array.dtype == np.float32 and array.shape == expected.shape
-            np.testing.assert_allclose(array, expected, atol=atol)
+        assert found.dtype == np.float32 and found.shape == row.shape
+        np.testing.assert_allclose(found, row, atol=atol)
 
 
-@pytest.mark.parametrize(("file", "head", "atol"), FILES)
-def test_results_outlive_the_next_call(
-    images: NDArray[np.uint8], folder: Path, file: str, head: str | None, atol: float
-) -> None:
+@pytest.mark.parametrize(("file", "atol"), FILES)
+def test_results_outlive_the_next_call(images: NDArray[np.uint8], folder: Path, file: str, atol: float) -> None:
     """LiteRT computes in buffers of its own: what was handed out must not change under the caller's hands."""
-    run = TFLiteModel(folder / file, folder / head if head else None)
+    run = TFLiteModel(folder / file)
     first = run(images[0])
-    kept = [array.copy() for array in first]
+    kept = first.copy()
     run(images[1])
-    for array, expected in zip(first, kept, strict=True):
-        assert np.array_equal(array, expected)
-    for array, expected in zip(run(images[0]), kept, strict=True):
-        assert np.array_equal(array, expected), "and the same image gives the same numbers"
+    assert np.array_equal(first, kept)
+    assert np.array_equal(run(images[0]), kept), "and the same image gives the same numbers"
 
 
 def test_instances_work_side_by_side(images: NDArray[np.uint8], folder: Path) -> None:
-    expected = [TFLiteModel(folder / "model.tflite")(image)[1] for image in images]
+    expected = [TFLiteModel(folder / "model.tflite")(image) for image in images]
     found: dict[int, list[NDArray[np.float32]]] = {}
 
     def work(number: int) -> None:
         run = TFLiteModel(folder / "model.tflite", threads=2)
-        found[number] = [run(image)[1] for image in images]
+        found[number] = [run(image) for image in images]
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(3)]
     for thread in threads:
@@ -115,19 +104,14 @@ def test_an_image_that_does_not_fit_is_refused(folder: Path, image: NDArray[np.u
         TFLiteModel(folder / "model.tflite")(image)
 
 
-@pytest.mark.parametrize(
-    ("file", "head", "complaint"),
-    [
-        ("absent.tflite", None, "LiteRT cannot load it"),
-        ("text.tflite", None, "LiteRT cannot load it"),
-        ("model_int8.tflite", None, "takes and gives image → embedding, wanted is image → embedding, scores"),
-        ("head.tflite", None, "takes and gives embedding → embedding, scores, wanted is image → embedding, scores"),
-        ("model.tflite", "head.tflite", "wanted is image → embedding"),
-        ("model_int8.tflite", "model.tflite", "wanted is embedding → embedding, scores"),
-    ],
-)
-def test_a_file_of_another_kind_is_refused(folder: Path, file: str, head: str | None, complaint: str) -> None:
-    (folder / "text.tflite").write_text("<html>404</html>")
-    with pytest.raises(BundleError) as refused:
-        TFLiteModel(folder / file, folder / head if head else None)
-    assert complaint in str(refused.value) and "next:" in str(refused.value)
+def test_a_file_of_another_kind_is_refused(folder: Path, tmp_path: Path) -> None:
+    text = tmp_path / "text.tflite"
+    text.write_text("<html>404</html>")
+    for file in (tmp_path / "absent.tflite", text):
+        with pytest.raises(BundleError, match="LiteRT cannot load it") as refused:
+            TFLiteModel(file)
+        assert "next:" in str(refused.value)
+    detector = detector_file(DetectorSettings())
+    assert detector is not None
+    with pytest.raises(BundleError, match="LiteRT cannot load it"):  # it has no signature
+        TFLiteModel(detector)

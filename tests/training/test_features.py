@@ -13,7 +13,8 @@ from castline import params
 from castline.errors import DataError
 from castline.training import base_models
 from castline.training.base_models import BaseModel, BaseModelSettings
-from castline.training.features import Crops, decode, embed
+from castline.training.crops import Crops, decode
+from castline.training.features import embed
 
 CONF = Path(__file__).parents[2] / "conf"
 

@@ -1,0 +1,149 @@
+"""People arrive in deliveries: each learned on top of the version before, beside a full run on all photos so far.
+
+    python benchmarks/incremental.py PHOTOS                                  # 50 people, then 10 more
+    python benchmarks/incremental.py PHOTOS --people 20 10 10 10 10 --later 0.2
+
+PHOTOS is a folder of photos for each person. `--later` holds back that share of each person's photos for the next
+delivery, so that new photos of known people come as well. Full runs start from nothing, in a project and a cache of
+their own. Both are tested on the same faces: those of all deliveries so far.
+
+Prints a table and appends to a CSV beside this file. CPU seconds are the operating system's account of `castline
+compose` and `dvc repro`, all stages and DVC itself included; what the version cost before is not counted again.
+"""
+
+import argparse
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from pipeline import environment, make_project, run
+from record import record
+
+ROOT = Path(__file__).parents[1]
+COLUMNS = (
+    ("delivery", "{}"), ("people", "{}"), ("photos_read", "{}"), ("test_faces", "{}"),
+    ("old_before", "{:.4f}"), ("old_after", "{:.4f}"), ("points_forgotten", "{:+.2f}"), ("new_after", "{:.4f}"),
+    ("top1", "{:.4f}"), ("full_top1", "{:.4f}"), ("cpu_s", "{:.1f}"), ("full_cpu_s", "{:.1f}"), ("cpu_share", "{:.3f}"),
+)  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photos", type=Path)
+    parser.add_argument("--people", type=int, nargs="+", default=[50, 10], help="new people in each delivery")
+    parser.add_argument("--later", type=float, default=0.0, help="share of a person's photos that come one later")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="Hydra overrides, for all runs")
+    parser.add_argument("--csv", type=Path, default=ROOT / "benchmarks" / "incremental.csv", help="rows are appended")
+    options = parser.parse_args()
+    command = shlex.join(["python", "benchmarks/incremental.py", options.photos.name, *sys.argv[2:]])
+    print(f"$ {command}\n")
+    with tempfile.TemporaryDirectory() as temporary:
+        work = Path(temporary)
+        names = deliveries(options, work / "photos")
+        rows = [row for row in learned(names, work, options) if row]
+    print("  ".join(f"{name:>{width(name)}}" for name, _ in COLUMNS))
+    for row in rows:
+        print("  ".join(f"{shown(row, name, form):>{width(name)}}" for name, form in COLUMNS))
+    record(
+        options.csv,
+        command,
+        [("delivery", str(row["delivery"]), name, row[name]) for row in rows for name, _ in COLUMNS[1:] if name in row],
+    )
+
+
+def width(name: str) -> int:
+    return max(len(name), 7)
+
+
+def shown(row: dict[str, Any], name: str, form: str) -> str:
+    return form.format(row[name]) if name in row else "–"
+
+
+def deliveries(options: argparse.Namespace, folder: Path) -> list[str]:
+    """Photos laid out by delivery, as hard links or copies: folder/d1/PERSON/*, folder/d2/PERSON/* ..."""
+    people = sorted(path for path in options.photos.resolve().iterdir() if path.is_dir() and path.name[0] != "_")
+    if sum(options.people) > len(people):
+        sys.exit(f"{sum(options.people)} people are wanted, {options.photos} has {len(people)}")
+    first = 0
+    for number, count in enumerate(options.people, start=1):
+        for person in people[first : first + count]:
+            photos = sorted(path for path in person.iterdir() if path.is_file())
+            held = round(options.later * len(photos)) if number < len(options.people) else 0
+            for i, photo in enumerate(photos):
+                target = folder / f"d{number + (i < held)}" / person.name / photo.name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(photo, target)
+        first += count
+    return [f"d{number}" for number in range(1, len(options.people) + 1)]
+
+
+def learned(names: list[str], work: Path, options: argparse.Namespace) -> Any:
+    project = work / "incremental"
+    make_project(project)
+    for number, name in enumerate(names, start=1):
+        full = work / f"full{number}"
+        make_project(full)
+        for i, earlier in enumerate(names[:number]):
+            adding(full, work, earlier, i)
+        full_cpu = cpu_of(full, *options.set)
+        row = outcome(full, number)
+        adding(project, work, name, number - 1)
+        if number == 1:
+            shutil.rmtree(full)
+            cpu_of(project, *options.set)
+        else:
+            # The photos of earlier deliveries are not to be had: only what the version remembers of them is.
+            (work / "photos" / names[number - 2]).rename(work / "photos" / f"gone{number}")
+            start = f"training.start=recognizer@v{number - 1}.0.0"
+            cpu = cpu_of(project, *options.set, "training=incremental", start)
+            both = outcome(project, number)
+            both |= {"full_top1": row["top1"], "full_cpu_s": full_cpu, "cpu_s": cpu, "cpu_share": cpu / full_cpu}
+            if both["test_faces"] != row["test_faces"]:
+                print(f"note: tested on {both['test_faces']} faces, the full run on {row['test_faces']}")
+            row = both
+            (work / "photos" / f"gone{number}").rename(work / "photos" / names[number - 2])
+        git(project, "add", "-A")
+        git(project, "commit", "-qm", f"delivery {number}")
+        git(project, "tag", "-a", f"recognizer@v{number}.0.0", "-m", f"delivery {number}")
+        print(json.dumps(row), file=sys.stderr)
+        yield row
+
+
+def adding(project: Path, work: Path, name: str, number: int) -> None:
+    run(project, "castline", "data", "add" if number else "use", str(work / "photos" / name), "--batch", name)
+
+
+def git(project: Path, *command: str) -> None:
+    run(project, "git", "-c", "user.name=b", "-c", "user.email=b@localhost", *command)
+
+
+def cpu_of(project: Path, *overrides: str) -> float:
+    """CPU seconds of composing the settings and running what they ask for."""
+    used = 0.0
+    for command in (["castline", "compose", *overrides], ["dvc", "repro"]):
+        log = project / "run.log"
+        with log.open("w") as output:
+            child = subprocess.Popen(command, cwd=project, env=environment(), stdout=output, stderr=output)
+            _, status, usage = os.wait4(child.pid, 0)
+        if status:
+            sys.exit(f"{shlex.join(command)}\n{log.read_text()[-3000:]}")
+        used += usage.ru_utime + usage.ru_stime
+    return used
+
+
+def outcome(project: Path, number: int) -> dict[str, Any]:
+    metrics = json.loads((project / "reports" / "metrics.json").read_text())
+    photos = json.loads((project / "reports" / "dataset.json").read_text())["photos"]
+    kept = {key: metrics[key] for key in ("old_before", "old_after", "points_forgotten", "new_after") if key in metrics}
+    known = {"people": metrics["n_people"], "photos_read": photos, "test_faces": metrics["n_test"]}
+    return {"delivery": number, **known, "top1": metrics["top1"], **kept}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""Exported files, each in the runtime that its users run it with, and what they make of the test faces."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from castline.runtime.tflite import TFLiteModel
+
+__all__ = ["OnnxModel", "opened", "run"]
+
+
+class OnnxModel:
+    """An exported base model, run by onnxruntime: (S, S, 3) uint8 RGB → raw embedding (D,) float32."""
+
+    def __init__(self, file: Path, threads: int = 1) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        self._session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+
+    def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Raw embedding of a face, as `castline.faces.align.crop` cuts it."""
+        planes = image.transpose(2, 0, 1)[np.newaxis].astype(np.float32)  # (1, 3, S, S)
+        (embedding,) = self._session.run(["embedding"], {"image": planes})
+        row: NDArray[np.float32] = embedding[0]
+        return row
+
+
+def opened(file: Path) -> OnnxModel | TFLiteModel:
+    """The file in its runtime, on one thread."""
+    return OnnxModel(file) if file.suffix == ".onnx" else TFLiteModel(file)
+
+
+def run(model: OnnxModel | TFLiteModel, images: Sequence[NDArray[np.uint8]]) -> tuple[NDArray[np.float32], float]:
+    """Raw embeddings of faces, (N, D), and the median time of one in milliseconds of this machine.
+
+    images: N of (S, S, 3) uint8 RGB, one at least.
+    """
+    model(images[0])  # the first call also sets up
+    rows, seconds = [], []
+    for image in images:
+        start = time.perf_counter()
+        rows.append(model(image))
+        seconds.append(time.perf_counter() - start)
+    return np.stack(rows), 1000 * float(np.median(seconds))

@@ -1,0 +1,109 @@
+"""A trained head as everything but training runs it: from a raw embedding to a score for each person, in NumPy.
+
+Whatever a base model's file computes with (PyTorch, ONNX, TFLite in int8), it ends at the raw embedding, and this
+follows: the mathematics of heads is not written for each runtime, norm and softmax stay in float32, and a device that
+learns a new person is sent a few kilobytes.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from castline.errors import BundleError
+
+__all__ = ["Scorer"]
+
+
+@dataclass(frozen=True, eq=False)
+class Scorer:
+    """(N, D) float32 raw embeddings → (N, D) of length 1 and (N, P) scores that sum to 1.
+
+        x = (raw - mean) * factor;  where normalised: x / |x|;  with a hidden layer: relu(hidden_weight x + hidden_bias)
+        scores = softmax(weight x + bias)
+
+    people: P names in the order of the scores. mean: (D,). factor: (1,). weight: (P, H), bias: (P,). hidden_weight:
+    (H, D), hidden_bias: (H,), or both None and H is D. All float32. settings: of the head that was trained.
+    """
+
+    people: tuple[str, ...]
+    settings: Mapping[str, Any]
+    mean: NDArray[np.float32]
+    factor: NDArray[np.float32]
+    weight: NDArray[np.float32]
+    bias: NDArray[np.float32]
+    hidden_weight: NDArray[np.float32] | None = None
+    hidden_bias: NDArray[np.float32] | None = None
+    normalised: bool = False
+
+    def __call__(self, raw: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Embeddings and scores of raw embeddings."""
+        logits = self.before_last(raw) @ self.weight.T + self.bias
+        odds = np.exp(logits - logits.max(1, keepdims=True))
+        return _of_length_1(raw), odds / odds.sum(1, keepdims=True)
+
+    def before_last(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What the last layer sees of raw embeddings: (N, D) → (N, H)."""
+        x: NDArray[np.float32] = (raw - self.mean) * self.factor
+        if self.normalised:
+            x = _of_length_1(x)
+        if self.hidden_weight is not None and self.hidden_bias is not None:
+            x = np.maximum(x @ self.hidden_weight.T + self.hidden_bias, 0)
+        return x
+
+    def write(self, path: Path) -> None:
+        """One safetensors file; the same head gives the same bytes."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        arrays = {name: getattr(self, name) for name in _ARRAYS if getattr(self, name) is not None}
+        said = {"people": self.people, "settings": dict(self.settings), "normalised": self.normalised}
+        save_file(
+            {name: np.ascontiguousarray(array, np.float32) for name, array in arrays.items()},
+            path,
+            # One entry: safetensors writes several in any order.
+            {"castline": json.dumps(said, ensure_ascii=False, sort_keys=True)},
+        )
+
+    @classmethod
+    def read(cls, path: Path) -> "Scorer":
+        """What `write` wrote.
+
+        Raises: BundleError when there is no such file, or it does not hold a head.
+        """
+        try:
+            with safe_open(path, "np") as file:
+                said = json.loads(file.metadata()["castline"])
+                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            scorer = cls(tuple(said["people"]), said["settings"], normalised=bool(said["normalised"]), **arrays)
+            scorer._check()
+        except (OSError, SafetensorError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise BundleError(f"{path}: no trained head: {error}", "dvc repro") from error
+        return scorer
+
+    def _check(self) -> None:
+        width, hidden = self.mean.size, self.hidden_weight
+        wanted = {
+            "mean": (width,),
+            "factor": (1,),
+            "weight": (len(self.people), width if hidden is None else len(hidden)),
+            "bias": (len(self.people),),
+        }
+        if hidden is not None:
+            wanted |= {"hidden_weight": (len(hidden), width), "hidden_bias": (len(hidden),)}
+        for name, shape in wanted.items():
+            if getattr(self, name).shape != shape:
+                raise ValueError(f"{name} is {getattr(self, name).shape}, expected {shape}")
+
+
+_ARRAYS = ("mean", "factor", "weight", "bias", "hidden_weight", "hidden_bias")
+
+
+def _of_length_1(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    lengths = np.sqrt(np.square(rows).sum(1, keepdims=True))
+    scaled: NDArray[np.float32] = rows / np.maximum(lengths, np.float32(1e-12))
+    return scaled

@@ -1,0 +1,123 @@
+"""A released version learns new people from new photos alone, as a user does it: the old photos are not there."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from projects import ROOT, cast, make_project, run
+
+from castline import tables
+
+pytestmark = pytest.mark.slow
+
+KNOWN = ("alma", "bruno", "chidi")
+
+
+def git(folder: Path, *command: str) -> None:
+    names = ("-c", "user.name=t", "-c", "user.email=t@localhost")
+    subprocess.run(["git", *names, *command], cwd=folder, check=True, capture_output=True)
+
+
+def committed(folder: Path, message: str) -> None:
+    git(folder, "add", "-A")
+    git(folder, "commit", "-qm", message)
+
+
+@pytest.fixture(scope="module")
+def updated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
+    """A project after an incremental update, the bundle that it started from, and what the update printed."""
+    folder = make_project(tmp_path_factory.mktemp("project"))
+    photos = tmp_path_factory.mktemp("photos")
+    cast(photos / "old", KNOWN, 10)
+    run(folder, "castline", "data", "use", str(photos / "old"), "--batch", "old")
+    run(folder, "dvc", "repro")
+    committed(folder, "the first version")
+    git(folder, "tag", "-a", "recognizer@v1.0.0", "-m", "first")
+    before = tmp_path_factory.mktemp("before") / "recognizer"
+    shutil.copytree(folder / "models" / "recognizer", before)
+
+    shutil.rmtree(photos / "old")
+    cast(photos / "new", ("edda",), 8)
+    shutil.copytree(ROOT / "sample/photos/second/alma", photos / "new" / "alma")
+    known = ROOT / "sample/photos/first/alma/alma_01.jpg"  # one that the version has seen
+    (photos / "new/alma/seen before.jpg").write_bytes(known.read_bytes())
+    run(folder, "castline", "data", "add", str(photos / "new"), "--batch", "new")
+    committed(folder, "a delivery")
+    output = run(folder, "dvc", "exp", "run", "-S", "training=incremental", "-S", "training.start=recognizer@v1.0.0")
+    return folder, before, output
+
+
+def test_only_what_the_version_has_not_seen_is_read(updated: tuple[Path, Path, str]) -> None:
+    folder, _, output = updated
+    assert re.findall(r"Running stage '([^']+)'", output) == [
+        "faces@new", "embeddings@new", "base", "dataset", "features@new", "train", "evaluate", "convert", "export",
+    ]  # fmt: skip
+    settings = yaml.safe_load((folder / "params.yaml").read_text())
+    assert settings["data"] == {"batches": ["old", "new"], "read": ["new"]}
+    assert sorted(path.name for path in (folder / "build/faces").iterdir()) == ["new.parquet", "new.rejects.parquet"]
+    rows = tables.read(folder / "build/dataset.parquet").to_pylist()
+    assert {row["photo"]: row["reason"] for row in rows if not row["kept"]} == {
+        "alma/seen before.jpg": "the same file again"
+    }
+
+
+def test_old_people_are_kept_and_new_ones_named(updated: tuple[Path, Path, str]) -> None:
+    folder, _, output = updated
+    bundle = json.loads((folder / "models/recognizer/bundle.json").read_text())
+    assert bundle["people"] == [*KNOWN, "edda"], "new people come after those it knew: places in the scores stay"
+    metrics = json.loads((folder / "reports/metrics.json").read_text())
+    assert metrics["old_faces"] == 6 and metrics["old_in_new_photos_faces"] > 0 and metrics["new_faces"] > 0
+    assert metrics["n_test"] == sum(metrics[f"{group}_faces"] for group in ("old", "old_in_new_photos", "new"))
+    assert metrics["old_before"] == 1.0 and metrics["points_forgotten"] <= 17  # one of six
+    assert metrics["new_after"] >= 0.5
+    report = (folder / "reports/index.html").read_text()
+    assert "What the update kept and what it learned" in report and "recognizer@v1.0.0" in report
+    for person in ("bruno", "edda"):
+        photo = str(sorted((ROOT / "sample/photos/first" / person).iterdir())[-1])
+        found = json.loads(run(folder, "castline", "identify", photo, "--json"))
+        assert [face["name"] for face in found[0]["people"]] == [person]
+
+
+def test_the_base_models_files_are_the_versions_own(updated: tuple[Path, Path, str]) -> None:
+    folder, before, output = updated
+    assert "taken over" in output
+    for file in ("model.onnx", "model.tflite", "model_fp16.tflite", "model_int8.tflite", "base.safetensors"):
+        assert (folder / "models/recognizer" / file).read_bytes() == (before / file).read_bytes(), file
+    assert (folder / "models/recognizer/head.safetensors").read_bytes() != (before / "head.safetensors").read_bytes()
+    measured = json.loads((folder / "reports/export.json").read_text())
+    faces = json.loads((folder / "reports/metrics.json").read_text())["n_test"]
+    assert {file["faces"] for file in measured.values()} == {faces}, "every file, on old test faces and new"
+
+
+def test_the_memory_grows(updated: tuple[Path, Path, str]) -> None:
+    folder, before, _ = updated
+    earlier, later = tables.read(before / "memory.parquet"), tables.read(folder / "models/recognizer/memory.parquet")
+    assert later.slice(0, len(earlier)).equals(earlier)
+    assert set(later.column("batch").to_pylist()) == {"old", "new"}
+
+
+def test_what_cannot_be_gone_on_from_is_said(updated: tuple[Path, Path, str], tmp_path: Path) -> None:
+    folder = tmp_path / "project"
+    shutil.copytree(updated[0], folder, symlinks=True)
+
+    def refused(*overrides: str) -> str:
+        return run(folder, "castline", "compose", *overrides, fails=True)
+
+    assert "there is no such version" in refused("training=incremental", "training.start=recognizer@v9.0.0")
+    assert "goes on from a released version" in refused("training=incremental", "training.start=pretrained")
+    assert "training.start" in refused("training=incremental")
+    assert "allowed: pretrained, scratch" in refused("training.start=recognizer@1.0")
+    assert "incremental training tunes the head" in refused(
+        "training=incremental", "training.start=recognizer@v1.0.0", "training.tune=all"
+    )
+    git(folder, "tag", "-a", "recognizer@v1.1.0", "-m", "saw both", "HEAD")
+    assert "has seen all batches" in refused("training=incremental", "training.start=recognizer@v1.1.0")
+    start = ("training=incremental", "training.start=recognizer@v1.0.0")
+    run(folder, "castline", "compose", *start, "head.dropout=0.5")
+    assert "choose the same head" in run(folder, "dvc", "repro", "train", fails=True)
+    run(folder, "castline", "compose", *start, "base_model=efficientnet_lite0")
+    assert "-S base_model=dlib_face_resnet" in run(folder, "dvc", "repro", "base", fails=True)

@@ -1,0 +1,103 @@
+"""Training a head: the same again, stopped in time, balanced, and refused where it leads nowhere."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from castline.errors import DataError
+from castline.training.examples import Part
+from castline.training.fit import Fitted, fit_head, write_curves
+from castline.training.heads import Head, HeadSettings, build_head
+from castline.training.settings import TrainingSettings
+
+
+def part(each: tuple[int, ...], seed: int) -> Part:
+    """Faces of some people, as many of each as `each` says, around one centre a person."""
+    centres = np.random.default_rng(0).normal(size=(len(each), 8))
+    people = np.repeat(np.arange(len(each)), each)
+    noise = np.random.default_rng(seed).normal(size=(len(people), 8))
+    return Part((centres[people] + 0.5 * noise).astype(np.float32), people, np.arange(len(people)))
+
+
+def untrained(train: Part, settings: HeadSettings, people: int) -> Head:
+    torch.manual_seed(1)
+    head = build_head(settings, 8, people)
+    head.fit_input(torch.from_numpy(train.features), torch.from_numpy(train.people))
+    return head
+
+
+SETTINGS = TrainingSettings(epochs=30, lr=0.02, patience=5, batch_size=16)
+
+
+@pytest.mark.parametrize(
+    "kind", [HeadSettings(dropout=0.2, hidden=8), HeadSettings(kind="cosine", margin=0.2)], ids=["softmax", "cosine"]
+)
+def test_the_same_examples_give_the_same_weights(kind: HeadSettings) -> None:
+    train, val = part((20, 20, 20), 1), part((6, 6, 6), 2)
+    heads = [untrained(train, kind, 3) for _ in range(2)]
+    fitted = [fit_head(head, train, val, SETTINGS) for head in heads]
+    assert fitted[0] == fitted[1]
+    for name, tensor in heads[0].state_dict().items():
+        assert torch.equal(tensor, heads[1].state_dict()[name]), name
+    assert fitted[0].history[fitted[0].best_epoch]["val_accuracy"] > 0.8
+    assert not heads[0].training
+
+
+def test_it_stops_when_nothing_gets_better_and_keeps_the_best() -> None:
+    train, val = part((20, 20), 1), part((6, 6), 2)
+    wrong = Part(val.features, 1 - val.people, val.rows)  # the longer it learns, the worse it does here
+    head = untrained(train, HeadSettings(), 2)
+    fitted = fit_head(head, train, wrong, SETTINGS)
+    assert fitted.best_epoch == 0 and len(fitted.history) == 1 + SETTINGS.patience
+    assert min(row["val_loss"] for row in fitted.history) == fitted.history[0]["val_loss"]
+
+
+def test_without_faces_to_stop_by_it_runs_to_the_end() -> None:
+    train = part((20, 20), 1)
+    fitted = fit_head(
+        untrained(train, HeadSettings(), 2), train, Part(train.features[:0], train.people[:0], train.rows[:0]), SETTINGS
+    )
+    assert len(fitted.history) == SETTINGS.epochs and "val_loss" not in fitted.history[0]
+
+
+def test_balanced_draws_the_rare_as_often_as_the_frequent() -> None:
+    """A person of 4 faces beside one of 200, both where the other is: without balance the rare one is never named."""
+    generator = np.random.default_rng(0)
+    people = np.repeat([0, 1], [200, 4])
+    train = Part((generator.normal(size=(204, 8)) + 0.4 * people[:, None]).astype(np.float32), people, np.arange(204))
+    named = {}
+    for balanced in (False, True):
+        head = untrained(train, HeadSettings(), 2)
+        fit_head(head, train, train, TrainingSettings(epochs=20, lr=0.02, balanced=balanced))
+        with torch.inference_mode():
+            named[balanced] = float((head(torch.from_numpy(train.features)).argmax(1) == 1).float().mean())
+    assert named[False] < 0.05 and named[True] > 0.1
+
+
+def test_a_prototype_head_is_measured_once() -> None:
+    train, val = part((20, 20), 1), part((6, 6), 2)
+    fitted = fit_head(untrained(train, HeadSettings(kind="prototype"), 2), train, val, SETTINGS)
+    assert len(fitted.history) == 1 and fitted.history[0]["val_accuracy"] > 0.8
+
+
+def test_a_loss_that_is_no_number_is_said() -> None:
+    train = part((20, 20), 1)
+    train.features[3] = np.nan
+    with pytest.raises(DataError, match="the loss of epoch 1 is nan"):
+        fit_head(untrained(part((20, 20), 1), HeadSettings(), 2), train, part((6, 6), 2), SETTINGS)
+
+
+def test_curves_of_several_runs(tmp_path: Path) -> None:
+    runs = {
+        "dropout 0.5": Fitted([{"epoch": 0, "train_loss": 2.0}, {"epoch": 1, "train_loss": 1.0}], 1),
+        "dropout 0": Fitted([{"epoch": 0, "train_loss": 3.0, "val_loss": 4.0}], 0),
+    }
+    write_curves(tmp_path / "curves.csv", runs)
+    with (tmp_path / "curves.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["run"], row["epoch"], row["train_loss"], row["val_loss"], row["kept"]) for row in rows] == [
+        ("dropout 0.5", "1", "2", "", "0"), ("dropout 0.5", "2", "1", "", "1"), ("dropout 0", "1", "3", "4", "1"),
+    ]  # fmt: skip
