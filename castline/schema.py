@@ -1,6 +1,7 @@
 """Every section of params.yaml and the dataclass that it has to fit."""
 
 from pathlib import Path
+from typing import Any
 
 from omegaconf import OmegaConf
 
@@ -11,7 +12,8 @@ from castline.export.settings import ExportSettings
 from castline.faces.detection import DetectorSettings
 from castline.photos.batches import DataSettings
 from castline.photos.decode import PhotoSettings
-from castline.training.base_settings import BaseModelSettings
+from castline.training.base_settings import BaseModelSettings, LicenceSettings
+from castline.training.entries import check_licence
 from castline.training.settings import HeadSettings, TrainerSettings, TrainingSettings
 
 __all__ = ["SECTIONS", "check"]
@@ -28,6 +30,7 @@ SECTIONS: dict[str, type] = {
     "training": TrainingSettings,
     "trainer": TrainerSettings,
     "export": ExportSettings,
+    "licence": LicenceSettings,
 }
 
 
@@ -39,5 +42,7 @@ def check(path: Path) -> None:
     found = {str(key) for key in OmegaConf.load(path)}
     if unknown := sorted(found - SECTIONS.keys()):
         raise ConfigError(f"conf/: unknown sections {', '.join(unknown)}", f"known are {', '.join(SECTIONS)}")
-    for section, settings in SECTIONS.items():
-        params.read(section, settings, path)
+    read: dict[str, Any] = {section: params.read(section, settings, path) for section, settings in SECTIONS.items()}
+    check_licence("reference_model", read["reference_model"], read["licence"])
+    if read["training"].start != "scratch":
+        check_licence("base_model", read["base_model"], read["licence"])

@@ -10,42 +10,40 @@ from pathlib import Path
 from castline import params, released, tables
 from castline.bundle import read_bundle
 from castline.errors import ConfigError, exits_cleanly
-from castline.training.base_settings import BaseModelSettings
+from castline.training.base_settings import BaseModelSettings, LicenceSettings
+from castline.training.entries import check_licence
 from castline.training.memory import seen_in
 from castline.training.settings import TrainingSettings
 
-BASE, SEEN = Path("build/base"), Path("build/seen.parquet")
+BUILD = Path("build")
 
 
 @exits_cleanly
 def main(role: str) -> None:
-    if role == "reference":
-        built(role, params.read("reference_model", BaseModelSettings), "pretrained", 0)
-        return
-    training = params.read("training", TrainingSettings)
-    settings = params.read("base_model", BaseModelSettings)
-    seen = tables.DATASET.empty_table()
+    section = "reference_model" if role == "reference" else "base_model"
+    settings = params.read(section, BaseModelSettings)
+    training = params.read("training", TrainingSettings) if role == "base" else TrainingSettings()
+    if training.start == "scratch":
+        print(f"{role}: {settings.name}, weights random")
+    else:
+        check_licence(section, settings, params.read("licence", LicenceSettings))
+        print(f"{role}: {settings.name}, weights {settings.licence}; commercial use: {settings.commercial_ok}")
+        if settings.commercial_ok == "no":
+            print(f"warning: the licence of {settings.name} forbids commercial use, of what is trained from it too")
     if training.version:
-        released.fetch(training.start, BASE)
-        name = read_bundle(BASE).provenance["base_model"]["name"]
+        released.fetch(training.start, BUILD / role)
+        name = read_bundle(BUILD / role).provenance["base_model"]["name"]
         if name != settings.name:
             raise ConfigError(
                 f"base_model is {settings.name}, but {training.start} has {name}", f"-S base_model={name}"
             )
-        print(f"base: {name} as {training.start} has it")
-        if training.mode == "incremental":
-            seen = seen_in(BASE)
     else:
-        built(role, settings, training.start, training.seed)
-    tables.write(SEEN, seen.schema, seen)
+        from castline.training.base_models import build, save
 
-
-def built(role: str, settings: BaseModelSettings, start: str, seed: int) -> None:
-    from castline.training.base_models import build, save
-
-    save(build(settings, start, seed), settings, Path("build", role))
-    weights = f"{settings.licence}; commercial use: {settings.commercial_ok}" if start == "pretrained" else "random"
-    print(f"{role}: {settings.name}, weights {weights}")
+        save(build(settings, training.start, training.seed), settings, BUILD / role)
+    if role == "base":
+        seen = seen_in(BUILD / role) if training.mode == "incremental" else tables.DATASET.empty_table()
+        tables.write(BUILD / "seen.parquet", seen.schema, seen)
 
 
 if __name__ == "__main__":

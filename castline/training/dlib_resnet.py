@@ -1,7 +1,7 @@
 """dlib's face ResNet, in PyTorch: a photo of a face to 128 numbers that tell people apart.
 
 Source: Davis King's dlib and its weights dlib_face_recognition_resnet_model_v1.dat,
-which he gave to the public domain (CC0). Importing this module registers `dlib_face_resnet` with timm.
+which he gave to the public domain (CC0). Nothing here needs timm; `register` makes timm know `dlib_face_resnet`.
 """
 
 from pathlib import Path
@@ -11,12 +11,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from timm.models import register_model
 from torch import Tensor, nn
 
 from castline.errors import ConfigError, WeightsError
 
-__all__ = ["DlibFaceResNet", "load_dat"]
+__all__ = ["DlibFaceResNet", "dlib_face_resnet", "load_dat", "register"]
 
 # Channels, blocks, and whether the first block halves the picture: dlib's alevel4 to alevel0.
 _STAGES = ((32, 3, False), (64, 4, True), (128, 3, True), (256, 3, True), (256, 1, True))
@@ -130,7 +129,6 @@ class DlibFaceResNet(nn.Module):
         return self.forward_head(self.forward_features(x))
 
 
-@register_model
 def dlib_face_resnet(pretrained: bool = False, num_classes: int = 0, **kwargs: Any) -> DlibFaceResNet:
     """timm's way in. The weights are not timm's to fetch: see `castline.training.base_models.build`.
 
@@ -145,6 +143,14 @@ def dlib_face_resnet(pretrained: bool = False, num_classes: int = 0, **kwargs: A
     if unknown:
         raise ConfigError(f"dlib_face_resnet: unknown arguments {unknown}, allowed is num_classes")
     return DlibFaceResNet(num_classes)
+
+
+def register() -> None:
+    """Make `timm.create_model("dlib_face_resnet")` work. Apart from importing, because timm takes seconds to import."""
+    from timm.models import is_model, register_model
+
+    if not is_model(dlib_face_resnet.__name__):
+        register_model(dlib_face_resnet)
 
 
 class _Cursor:

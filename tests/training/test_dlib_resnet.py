@@ -8,8 +8,10 @@ import timm
 import torch
 
 from castline.errors import ConfigError, WeightsError
-from castline.training.dlib_resnet import DlibFaceResNet, load_dat
+from castline.training.dlib_resnet import DlibFaceResNet, load_dat, register
 from castline.weights import packaged_file
+
+register()
 
 # The first of 128, for `picture()`, by a port of its own that was compared with dlib 20.0 (within 2.2e-7).
 GOLDEN = [-0.049217, 0.122522, 0.0829, -0.017994, -0.109693, -0.031692, -0.063445, -0.008795, 0.089859, -0.000112]
