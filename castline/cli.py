@@ -87,6 +87,19 @@ def compose(
 
 
 @app.command()
+def models(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """List the base models: what each wants, what its licence allows, and whether its weights are here.
+
+    Example: castline models
+    """
+    from castline import registry
+
+    print(registry.as_json() if as_json else registry.as_table())
+
+
+@app.command()
 def identify(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Photos.")],
     bundle: Annotated[Path, typer.Option(help="The released model.")] = Path("models/recognizer"),

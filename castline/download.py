@@ -13,7 +13,7 @@ from typing import BinaryIO
 from castline.errors import WeightsError
 from castline.weights import sha256_of
 
-__all__ = ["cached", "fetched"]
+__all__ = ["cached", "fetched", "hush_hub"]
 
 _LIMIT = 4 * 1024**3  # no recogniser weighs more; what does is not what was asked for
 _TIMEOUT = 30.0  # seconds without a byte
@@ -58,12 +58,19 @@ def fetched(url: str, sha256: str) -> Path:
         partial.replace(target)
     except (OSError, http.client.HTTPException, ValueError) as error:
         reason = getattr(error, "reason", None) or error
-        code = f"{error.code} " if isinstance(error, urllib.error.HTTPError) else ""
-        raise WeightsError(f"{shown}: cannot be fetched: {code}{reason}", elsewhere) from error
+        if isinstance(error, urllib.error.HTTPError):
+            reason = f"{error.code} {reason}"
+            error.close()  # it is the answer too
+        raise WeightsError(f"{shown}: cannot be fetched: {reason}", elsewhere) from error
     finally:
         if partial is not None:
             partial.unlink(missing_ok=True)
     return target
+
+
+def hush_hub() -> None:
+    """To be called before anything imports huggingface_hub, which else tells its host what runs here."""
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 
 def _stream(url: str, file: BinaryIO) -> None:

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from castline.download import fetched
+from castline.download import fetched, hush_hub
 from castline.errors import ConfigError, WeightsError
 from castline.training import dlib_resnet
 from castline.training.base_settings import BaseModelSettings
@@ -81,6 +81,7 @@ def build(settings: BaseModelSettings, start: str, seed: int) -> BaseModel:
     """
     if start not in ("pretrained", "scratch"):
         raise ConfigError(f"start={start}, allowed are pretrained, scratch")
+    hush_hub()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = BaseModel(settings)

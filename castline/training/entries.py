@@ -14,8 +14,10 @@ _CONF = Path("conf")
 def read_entries(conf: Path = _CONF) -> list[BaseModelSettings]:
     """Every entry of the project's conf/base_model/, by name of its file.
 
-    Raises: ConfigError naming the file that is none.
+    Raises: ConfigError naming the file that is none, or if there is no such folder.
     """
+    if not (conf / "base_model").is_dir():
+        raise ConfigError(f"{conf.absolute() / 'base_model'}: no Castline project here", "cd into your clone")
     return [_entry(path) for path in sorted((conf / "base_model").glob("*.yaml"))]
 
 
