@@ -123,11 +123,14 @@ def batches_to_read(batches: Sequence[str], mode: str, start: str) -> list[str]:
     return read
 
 
-def prune(project: Path, read: Sequence[str]) -> None:
+def prune(read: Sequence[str]) -> None:
     """Take from build/ the tables of batches that are not read, or stages would depend on what happens to lie there.
 
     DVC's cache has them, and a run that reads those batches again gets them from it.
     """
+    project = next(
+        folder for folder in (Path.cwd(), *Path.cwd().parents) if (folder / _CONF / "config.yaml").is_file()
+    )
     for kind in ("faces", "embeddings", "features"):
         for table in (project / "build" / kind).glob("*.parquet"):
             if table.name.removesuffix(".parquet").removesuffix(".rejects") not in read:

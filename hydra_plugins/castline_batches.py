@@ -3,8 +3,6 @@
 DVC has stages for each batch, so which batches there are has to be settled when params.yaml is composed.
 """
 
-from pathlib import Path
-
 from omegaconf import ListConfig, OmegaConf
 
 
@@ -13,7 +11,7 @@ def unread(batches: list[str], mode: str, start: str) -> ListConfig:
     from castline import project
 
     read = project.batches_to_read(list(batches), mode, start)
-    project.prune(Path(__file__).parents[1], read)
+    project.prune(read)
     return ListConfig(read)
 
 

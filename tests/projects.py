@@ -6,7 +6,18 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-TREE = ("conf", "stages", "castline", ".dvc", "dvc.yaml", "params.yaml", "data.dvc", ".gitignore", ".dvcignore")
+TREE = (
+    "conf",
+    "hydra_plugins",
+    "stages",
+    "castline",
+    ".dvc",
+    "dvc.yaml",
+    "params.yaml",
+    "data.dvc",
+    ".gitignore",
+    ".dvcignore",
+)
 
 
 def make_project(folder: Path) -> Path:

@@ -66,7 +66,7 @@ def test_only_what_the_version_has_not_seen_is_read(updated: tuple[Path, Path, s
 
 
 def test_old_people_are_kept_and_new_ones_named(updated: tuple[Path, Path, str]) -> None:
-    folder, _, output = updated
+    folder, _, _ = updated
     bundle = json.loads((folder / "models/recognizer/bundle.json").read_text())
     assert bundle["people"] == [*KNOWN, "edda"], "new people come after those it knew: places in the scores stay"
     metrics = json.loads((folder / "reports/metrics.json").read_text())
