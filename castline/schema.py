@@ -12,6 +12,7 @@ from castline.export.settings import ExportSettings
 from castline.faces.detection import DetectorSettings
 from castline.photos.batches import DataSettings
 from castline.photos.decode import PhotoSettings
+from castline.training.augment_settings import AugmentationSettings
 from castline.training.base_settings import BaseModelSettings, LicenceSettings
 from castline.training.entries import check_licence
 from castline.training.settings import HeadSettings, TrainerSettings, TrainingSettings
@@ -26,6 +27,7 @@ SECTIONS: dict[str, type] = {
     "curation": CurationSettings,
     "split": SplitSettings,
     "base_model": BaseModelSettings,
+    "augmentation": AugmentationSettings,
     "head": HeadSettings,
     "training": TrainingSettings,
     "trainer": TrainerSettings,

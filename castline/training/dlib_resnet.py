@@ -104,6 +104,10 @@ class DlibFaceResNet(nn.Module):
         for block in self.blocks.children():
             nn.init.constant_(block.get_submodule("norm2").get_parameter("weight"), len(self.blocks) ** -0.5)
 
+    def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
+        """Which parameters belong together, from input to output, as timm asks it: `fc` goes with the last block."""
+        return {"stem": r"^(?:stem|norm)\.", "blocks": [(r"^blocks\.(\d+)", None), (r"^fc", (99999,))]}
+
     def get_classifier(self) -> nn.Module:
         return self.head
 

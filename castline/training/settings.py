@@ -112,9 +112,43 @@ class TrainingSettings:
 
 @dataclass(frozen=True)
 class TrainerSettings:
-    """The `trainer` section of params.yaml: Lightning's accelerator, number of devices, strategy and precision."""
+    """The `trainer` section of params.yaml: what trains, where faces and not features are trained on.
+
+    accelerator: cpu or gpu. devices: how many of them, each a process of its own. strategy: auto for one process; ddp,
+    several on this machine that share each batch and agree on each step.
+    precision: 32-true; or bf16-mixed or 16-mixed, where the hardware has it: half the memory, and quicker on a card.
+    workers: processes beside each that trains, to change pictures.
+
+    Raises: ConfigError for a value that is not allowed.
+    """
 
     accelerator: str = "cpu"
     devices: int = 1
     strategy: str = "auto"
     precision: str = "32-true"
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        allowed = {
+            "accelerator": ("cpu", "gpu"),
+            "strategy": ("auto", "ddp"),
+            "precision": ("32-true", "bf16-mixed", "16-mixed"),
+        }
+        for key, values in allowed.items():
+            if getattr(self, key) not in values:
+                raise ConfigError(f"trainer.{key} is {getattr(self, key)!r}, allowed: {', '.join(values)}")
+        if self.devices < 1 or self.workers < 0:
+            raise ConfigError(
+                f"trainer.devices is {self.devices} and trainer.workers is {self.workers}, "
+                "wanted are 1 or more and 0 or more"
+            )
+        if self.devices > 1 and self.strategy != "ddp":
+            raise ConfigError(
+                f"trainer.devices is {self.devices}, but trainer.strategy is {self.strategy}",
+                "-S trainer.strategy=ddp, or -S trainer.devices=1",
+            )
+        if self.accelerator == "cpu" and self.precision == "16-mixed":
+            raise ConfigError(
+                "trainer.precision is 16-mixed, which processors do not have",
+                "-S trainer.precision=bf16-mixed, or 32-true",
+            )
