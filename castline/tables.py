@@ -66,12 +66,13 @@ DATASET = pa.schema(
 
 
 def features_schema(size: int) -> pa.Schema:
-    """A feature row: the face and what the frozen base model makes of it, `size` numbers."""
+    """A feature row: the face, which picture of it, and what the frozen base model makes of that, `size` numbers."""
     return pa.schema(
         [
             ("batch", pa.string()),
             ("photo", pa.string()),
             ("face", pa.int16()),
+            ("view", pa.int8()),  # 0 is the face as it is, others are changed; a face's views follow each other
             ("feature", pa.list_(pa.float32(), size)),
         ]
     )

@@ -1,4 +1,5 @@
-"""A batch's faces in; what a frozen base model makes of each out.
+"""A batch's faces in; what a frozen base model makes of each out; of several
+views of each, if augmentation.views says so.
 
 python stages/features.py reference BATCH    by the reference model → build/embeddings/BATCH.parquet
 python stages/features.py base BATCH         by the base model      → build/features/BATCH.parquet
@@ -7,15 +8,21 @@ python stages/features.py base BATCH         by the base model      → build/fe
 import sys
 from pathlib import Path
 
+from castline import params
 from castline.errors import exits_cleanly
+from castline.training.augment_settings import AugmentationSettings
 from castline.training.feature_tables import write_features
 
 
 @exits_cleanly
 def main(role: str, batch: str) -> None:
     embeddings, features = Path(f"build/embeddings/{batch}.parquet"), Path(f"build/features/{batch}.parquet")
-    target, known = (embeddings, None) if role == "reference" else (features, embeddings)
-    how = write_features(target, Path("build", role), Path(f"build/faces/{batch}.parquet"), known)
+    faces = Path(f"build/faces/{batch}.parquet")
+    if role == "reference":
+        target, how = embeddings, write_features(embeddings, Path("build/reference"), faces)
+    else:
+        augmentation = params.read("augmentation", AugmentationSettings)
+        target, how = features, write_features(features, Path("build/base"), faces, embeddings, augmentation)
     print(f"{target}: {how}")
 
 

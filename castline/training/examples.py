@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from castline import tables
+from castline.errors import DataError
 
 __all__ = ["Examples", "Part", "read_examples"]
 
@@ -18,7 +19,7 @@ class Part:
     """One side of the split.
 
     features: (N, D) float32. people: (N,) int64, indices into the list of people. rows: (N,) int64, where in the
-    face tables, one after the other, each face is.
+    face tables, one after the other, each face is; a face of which there are several views is there several times.
     """
 
     features: NDArray[np.float32]
@@ -31,17 +32,25 @@ class Part:
 
 @dataclass(frozen=True)
 class Examples:
-    """All faces of all batches with their features (N, D), and the dataset's word on each."""
+    """All faces of all batches with their features (N, D), and the dataset's word on each.
+
+    views: (N, K, D) float32, features of all views of each face, where there is more than the plain one.
+    """
 
     people: tuple[str, ...]
     features: NDArray[np.float32]
     dataset: list[dict[str, Any]]
+    views: NDArray[np.float32] | None = None
 
-    def part(self, split: str) -> Part:
-        """The kept faces of train, val or test, in the tables' order."""
+    def part(self, split: str, plain: bool = False) -> Part:
+        """The kept faces of train, val or test, in the tables' order; of train with all views, unless `plain`."""
         number = {person: i for i, person in enumerate(self.people)}
         rows = np.array([i for i, row in enumerate(self.dataset) if row["kept"] and row["split"] == split], np.int64)
-        return Part(self.features[rows], np.array([number[self.dataset[i]["person"]] for i in rows], np.int64), rows)
+        features = self.features[rows]
+        if split == "train" and not plain and self.views is not None:
+            features = self.views[rows].reshape(-1, features.shape[1])
+            rows = rows.repeat(self.views.shape[1])
+        return Part(features, np.array([number[self.dataset[i]["person"]] for i in rows], np.int64), rows)
 
 
 def read_examples(build: Path, batches: Sequence[str]) -> Examples:
@@ -51,7 +60,16 @@ def read_examples(build: Path, batches: Sequence[str]) -> Examples:
     """
     dataset = tables.read(build / "dataset.parquet")
     features = tables.read_many([build / "features" / f"{batch}.parquet" for batch in batches])
-    tables.check_same_rows(dataset, features)
+    view = features.column("view").to_numpy()
+    plain = features.filter(view == 0)
+    tables.check_same_rows(dataset, plain)
+    count = len(view) // max(1, len(plain))
+    if not np.array_equal(view, np.tile(np.arange(count), len(plain))):
+        raise DataError(
+            "build/features holds tables with different numbers of views", "rm -r build/features; dvc repro"
+        )
     rows = dataset.to_pylist()
     people = sorted({row["person"] for row in rows if row["kept"] and not row["stranger"]})
-    return Examples(tuple(people), tables.matrix(features, "feature"), rows)
+    matrix = tables.matrix(features, "feature")
+    views = matrix.reshape(len(plain), count, -1) if count > 1 else None
+    return Examples(tuple(people), matrix[view == 0], rows, views)

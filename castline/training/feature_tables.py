@@ -4,10 +4,13 @@ import hashlib
 import json
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from castline import tables
 from castline.errors import WeightsError
+from castline.training.augment_settings import AugmentationSettings
 
 __all__ = ["fingerprint", "write_features"]
 
@@ -28,32 +31,64 @@ def fingerprint(base: Path) -> str:
     return hashlib.sha256(json.dumps([weights, fed], sort_keys=True).encode()).hexdigest()
 
 
-def write_features(path: Path, base: Path, faces: Path, known: Path | None = None) -> str:
-    """Write the features of a faces table; say in a few words how they came about.
+def write_features(
+    path: Path,
+    base: Path,
+    faces: Path,
+    known: Path | None = None,
+    augmentation: AugmentationSettings | None = None,
+) -> str:
+    """Write the features of a faces table, of as many views of each face as `augmentation` asks for; say in a few words
+    how they came about.
 
-    known: a table made earlier, by another stage. If the same base model made it, its rows are taken over.
+    known: a table made earlier, by another stage. If the same base model made it, its plain views are taken over.
 
     Raises: DataError, WeightsError.
     """
+    augmentation = augmentation or AugmentationSettings()
     made_by = fingerprint(base)
     rows = tables.read(faces, ["batch", "photo", "face"])
-    if known is not None and known.is_file():
-        table = tables.read(known)
-        metadata = table.schema.metadata or {}
-        if metadata.get(b"base") == made_by.encode() and table.select(rows.column_names).equals(rows):
-            _write(path, table.column("feature").type.list_size, rows, table.column("feature"), made_by)
-            return "taken over"
+    plain = _taken_over(known, rows, made_by)
+    if plain is not None and augmentation.views == 1:
+        _write(path, rows, plain[:, None], made_by)
+        return "taken over"
+    from castline.training.augment import augment
     from castline.training.base_models import load
     from castline.training.features import embed
 
     model, settings = load(base)
     chips = tables.read(faces, ["chip"]).column("chip").to_pylist()
-    features = embed(model, settings, chips, title=f"features of {path.stem}")
-    column = pa.FixedSizeListArray.from_arrays(pa.array(features.ravel()), settings.embedding_size)
-    _write(path, settings.embedding_size, rows, column, made_by)
-    return f"computed by {settings.name}"
+    views = [embed(model, settings, chips, title=f"features of {path.stem}") if plain is None else plain]
+    for view in range(1, augmentation.views):
+
+        def change(picture: NDArray[np.uint8], chip: bytes, view: int = view) -> NDArray[np.uint8]:
+            # By the face's own bytes: it has the same views in whatever batch and order it comes, and no seed changes
+            # them, so that other seeds are tried without computing features again.
+            return augment(picture, augmentation, view, *hashlib.sha256(chip).digest())
+
+        title = f"view {view + 1} of {path.stem}"
+        views.append(embed(model, settings, chips, title=title, change=change))
+    _write(path, rows, np.stack(views, axis=1), made_by)
+    seen = f", {augmentation.views} views of each face" if augmentation.views > 1 else ""
+    return f"{'computed' if plain is None else 'taken over and completed'} by {settings.name}{seen}"
 
 
-def _write(path: Path, size: int, rows: pa.Table, features: pa.Array | pa.ChunkedArray, made_by: str) -> None:
-    columns = {name: rows.column(name) for name in rows.column_names} | {"feature": features}
+def _taken_over(known: Path | None, rows: pa.Table, made_by: str) -> NDArray[np.float32] | None:
+    """The features (N, D) in a table that the same base model made of the same faces, if this is one."""
+    if known is None or not known.is_file():
+        return None
+    table = tables.read(known)
+    metadata = table.schema.metadata or {}
+    if metadata.get(b"base") != made_by.encode() or not table.select(rows.column_names).equals(rows):
+        return None
+    return tables.matrix(table, "feature")
+
+
+def _write(path: Path, rows: pa.Table, features: NDArray[np.float32], made_by: str) -> None:
+    """features: (N, K, D), of K views of each of N faces."""
+    faces, views, size = features.shape
+    rows = rows.take(np.repeat(np.arange(faces), views))
+    columns = {name: rows.column(name) for name in rows.column_names}
+    columns["view"] = pa.array(np.tile(np.arange(views), faces), pa.int8())
+    columns["feature"] = pa.FixedSizeListArray.from_arrays(pa.array(features.ravel()), size)
     tables.write(path, tables.features_schema(size), columns, {"base": made_by})

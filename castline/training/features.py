@@ -1,6 +1,6 @@
 """Features: the embeddings of many chips. The frozen base model runs once a face and heads learn from it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -21,6 +21,7 @@ def embed(
     chips: Sequence[bytes],
     batch_size: int = 16,
     title: str = "features",
+    change: Callable[[NDArray[np.uint8], bytes], NDArray[np.uint8]] | None = None,
 ) -> NDArray[np.float32]:
     """Raw embeddings of chips: (N, D) float32, a row for each of `chips`, which are 256 × 256 JPEG.
 
@@ -29,12 +30,17 @@ def embed(
     long.) So rows do not depend on the number of threads, and as the last batch is filled up, neither on how many
     others there are. The base model is put into eval mode.
 
+    change: what to do to each picture (S, S, 3) uint8, of the chip that it was decoded from, before it is looked at.
+
     Raises: DataError when a chip cannot be decoded.
     """
     base.eval().to(memory_format=torch.channels_last)
 
     def batch(start: int) -> NDArray[np.float32]:
-        images = [decode(chip, settings) for chip in chips[start : start + batch_size]]
+        part = chips[start : start + batch_size]
+        images = [decode(chip, settings) for chip in part]
+        if change is not None:
+            images = [change(image, chip) for image, chip in zip(images, part, strict=True)]
         filled = np.stack(images + images[-1:] * (batch_size - len(images)))
         planes = torch.from_numpy(filled).permute(0, 3, 1, 2).float()  # (B, S, S, 3) → (B, 3, S, S), channels last
         with torch.inference_mode():
