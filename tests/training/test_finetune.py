@@ -1,0 +1,276 @@
+"""Fine-tuning: what is trained, that it learns, and that neither kills nor several processes change the result."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import finetune_run
+import numpy as np
+import pytest
+import timm
+import torch
+import yaml
+from finetune_run import RUN, SMALL, faces, run
+from numpy.typing import NDArray
+from torch import nn
+
+from castline import params
+from castline.errors import ConfigError, WeightsError
+from castline.training import base_models, finetune
+from castline.training.augment_settings import AugmentationSettings
+from castline.training.base_settings import BaseModelSettings
+from castline.training.features import embed
+from castline.training.finetune import epoch_order, fine_tune, tuned_parameters
+from castline.training.heads import HeadSettings, build_head
+from castline.training.settings import TrainerSettings, TrainingSettings
+
+HERE = Path(__file__).parent
+CONF = HERE.parents[1] / "conf"
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CASTLINE_THREADS", "1")
+
+
+def state(*modules: nn.Module) -> dict[str, torch.Tensor]:
+    return {f"{i}.{name}": t.clone() for i, m in enumerate(modules) for name, t in m.state_dict().items()}
+
+
+def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+# What is tuned
+
+
+@pytest.mark.parametrize(
+    ("architecture", "inside", "outside"),
+    [
+        ("dlib_face_resnet", ["blocks.13.conv1.weight", "blocks.13.norm2.bias", "fc.weight"], "blocks.12.conv2.weight"),
+        ("resnet18", ["layer4.1.conv1.weight", "layer4.1.bn2.bias"], "layer4.0.conv1.weight"),
+        ("efficientnet_lite0", ["blocks.6.0.conv_pw.weight", "conv_head.weight", "bn2.weight"], "blocks.5.3.bn3.bias"),
+        ("mobilenetv3_small_100", ["blocks.4.2.conv_dw.weight", "conv_head.weight"], "blocks.4.1.conv_dw.weight"),
+        ("convnext_atto", ["stages.3.blocks.1.conv_dw.weight", "head.norm.bias"], "stages.3.blocks.0.gamma"),
+        ("vit_tiny_patch16_224", ["blocks.11.attn.qkv.weight", "norm.weight"], "blocks.10.attn.qkv.weight"),
+    ],
+)
+def test_the_last_block_of_many_networks(architecture: str, inside: list[str], outside: str) -> None:
+    with torch.device("meta"):
+        net = timm.create_model(architecture, num_classes=0)
+    found = tuned_parameters(net, "last_block")
+    assert found.issuperset(inside) and outside not in found
+    assert outside in dict(net.named_parameters())
+
+
+def test_a_network_without_norms_or_blocks_is_said() -> None:
+    for tune in ("batchnorm", "last_block"):
+        with pytest.raises(ConfigError, match="Sequential has none that is known"):
+            tuned_parameters(nn.Sequential(nn.Linear(2, 2)), tune)
+
+
+@pytest.mark.parametrize("tune", ["batchnorm", "last_block", "all"])
+def test_only_what_is_named_moves(tune: str, sample: Path, tmp_path: Path) -> None:
+    """Running statistics too: those of a frozen batch norm stay as they are."""
+    before = state(*finetune_run.models())
+    base, head, fitted = run(sample, tmp_path, replace(RUN, tune=tune, epochs=1))
+    assert not base.training and not head.training
+    assert all(p.requires_grad and p.is_contiguous() for p in base.parameters())
+    assert fitted.best_epoch == 0 and len(fitted.history) == 1
+    moved = {name for name, tensor in state(base, head).items() if not torch.equal(tensor, before[name])}
+    expected = {"0.net." + name for name in tuned_parameters(base.net, tune)}
+    layers = {"0." + name: layer for name, layer in base.named_modules() if isinstance(layer, nn.BatchNorm2d)}
+    norms = {name for name in layers if f"{name}.weight" in expected}
+    running = {f"{norm}.{name}" for norm in norms for name in ("running_mean", "running_var", "num_batches_tracked")}
+    assert {name for name in moved if name.startswith("0.")} == expected | running
+    assert {name for name in moved if name.startswith("1.")} >= {"1.layers.3.weight", "1.layers.3.bias"}
+
+
+# The order of faces
+
+
+def test_everybody_is_shown_once_an_epoch_or_equally_often() -> None:
+    people = np.repeat([0, 1, 2], [20, 3, 7]).astype(np.int64)
+    plain = epoch_order(people, seed=1, epoch=4, balanced=False)
+    assert sorted(plain) == list(range(30))
+    shown = [epoch_order(people, seed=1, epoch=epoch, balanced=True) for epoch in range(6)]
+    for order in shown:
+        assert np.bincount(people[order]).tolist() == [10, 10, 10]
+        assert set(order[people[order] == 1]) == {20, 21, 22}
+    assert set(np.concatenate(shown)) == set(range(30))  # who has many is shown in turn
+    assert np.array_equal(shown[2], epoch_order(people, seed=1, epoch=2, balanced=True))
+    assert not np.array_equal(shown[2], shown[3])
+
+
+# Training
+
+
+def test_a_killed_run_arrives_where_it_would_have(
+    sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints, here = tmp_path / "checkpoints", tmp_path / "here"
+    program = [sys.executable, str(HERE / "finetune_run.py"), str(sample), str(checkpoints), "2", str(here)]
+    path = os.pathsep.join([str(HERE.parent), *sys.path])
+    process = subprocess.Popen(program, env={**os.environ, "PYTHONPATH": path}, stderr=subprocess.PIPE)
+    try:
+        while not here.exists() and process.poll() is None:
+            time.sleep(0.05)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        said = process.communicate()[1].decode()
+    assert process.returncode == -signal.SIGKILL, said
+    assert len(list(checkpoints.glob("*.ckpt"))) == 1
+
+    epochs: list[int] = []
+    augment = finetune.augment
+
+    def watched(picture: NDArray[np.uint8], settings: AugmentationSettings, *numbers: int) -> NDArray[np.uint8]:
+        epochs.extend(numbers[1:2])
+        return augment(picture, settings, *numbers)
+
+    monkeypatch.setattr(finetune, "augment", watched)
+    other, _, _ = run(sample, checkpoints, replace(RUN, seed=2, epochs=1))
+    assert set(epochs) == {0} and len(list(checkpoints.glob("*.ckpt"))) == 1, "it took up another run's checkpoint"
+    epochs.clear()
+    *resumed, fitted = run(sample, checkpoints)
+    assert set(epochs) == {2, 3} and not list(checkpoints.iterdir())
+    *whole, unbroken = run(sample, tmp_path / "others")
+    assert same(state(*resumed), state(*whole)) and not same(state(other), state(whole[0]))
+    assert fitted == unbroken and [row["epoch"] for row in fitted.history] == [0, 1, 2, 3]
+
+
+def dlib() -> tuple[base_models.BaseModel, BaseModelSettings]:
+    values = yaml.safe_load((CONF / "base_model" / "dlib_face_resnet.yaml").read_text())
+    settings = params.typed(values, BaseModelSettings, "base_model")
+    return base_models.build(settings, "pretrained", seed=0), settings
+
+
+@pytest.mark.slow
+def test_two_processes_train_to_the_same_accuracy_as_one(sample: Path, tmp_path: Path) -> None:
+    """Of a network without batch statistics, whose every step is that of one process, to rounding."""
+    train, val = faces(sample, people=6)
+    settings = TrainingSettings(tune="last_block", epochs=4, batch_size=9, lr=0.01)
+    reached = {}
+    for trainer in (TrainerSettings(), TrainerSettings(devices=2, strategy="ddp")):
+        base, base_settings = dlib()
+        head = build_head(HeadSettings(), 128, 6)
+        head.fit_input(torch.from_numpy(embed(base, base_settings, train.chips)))
+        light = finetune_run.LIGHT
+        fitted = fine_tune(base, head, train, val, base_settings, settings, trainer, light, tmp_path)
+        with torch.inference_mode():
+            answers = head(torch.from_numpy(embed(base, base_settings, val.chips))).argmax(1).numpy()
+        right = float((answers == val.people).mean())
+        assert right == fitted.history[fitted.best_epoch]["val_accuracy"]
+        reached[trainer.devices] = (right, fitted)
+    (one, alone), (two, shared) = reached[1], reached[2]
+    assert one == two >= 0.9
+    assert len(alone.history) == len(shared.history)
+    for a, b in zip(alone.history, shared.history, strict=True):
+        assert a["train_loss"] == pytest.approx(b["train_loss"], rel=0.01)
+        assert a["val_loss"] == pytest.approx(b["val_loss"], rel=0.01)
+
+
+def test_without_validation_faces_it_runs_to_its_last_epoch(sample: Path, tmp_path: Path) -> None:
+    base, head = finetune_run.models()
+    train, _ = faces(sample)
+    nobody = finetune.Faces([], np.empty(0, np.int64))
+    settings = replace(RUN, epochs=3, patience=1)
+    fitted = fine_tune(base, head, train, nobody, SMALL, settings, TrainerSettings(), AugmentationSettings(), tmp_path)
+    losses = [row["train_loss"] for row in fitted.history]
+    assert len(losses) == 3 and fitted.best_epoch == losses.index(min(losses))
+    assert "val_loss" not in fitted.history[0]
+
+
+def test_it_stops_when_nothing_gets_better(sample: Path, tmp_path: Path) -> None:
+    *_, fitted = run(sample, tmp_path, replace(RUN, lr=1e-9, epochs=30, patience=2, balanced=False))
+    losses = [row["val_loss"] for row in fitted.history]
+    assert len(losses) < 30 and len(losses) - 1 - fitted.best_epoch == 2
+    assert fitted.best_epoch == losses.index(min(losses))
+
+
+class _Margin(nn.Module):
+    """A head that makes it harder in training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.asked = nn.Linear(96, 4), 0
+
+    def forward(self, raw: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.layer(raw)
+        return logits
+
+    def training_logits(self, raw: torch.Tensor, people: torch.Tensor) -> torch.Tensor:
+        self.asked += 1
+        logits: torch.Tensor = self.layer(raw)
+        return logits - 5 * nn.functional.one_hot(people, 4)
+
+
+def test_a_heads_margin_is_for_training_alone(sample: Path, tmp_path: Path) -> None:
+    base, _ = finetune_run.models()
+    train, val = faces(sample)
+    head = _Margin()
+    settings = replace(RUN, epochs=1, batch_size=12)
+    fitted = fine_tune(base, head, train, val, SMALL, settings, TrainerSettings(), AugmentationSettings(), tmp_path)
+    assert head.asked == 2
+    assert fitted.history[0]["train_loss"] > 3 > fitted.history[0]["val_loss"]
+
+
+def test_mixed_precision_and_workers_learn_as_well(sample: Path, tmp_path: Path) -> None:
+    """bf16 on the processor; pictures changed by two processes beside."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plain = run(sample, tmp_path, replace(RUN, epochs=1))[2]
+        mixed = run(sample, tmp_path, replace(RUN, epochs=1), TrainerSettings(precision="bf16-mixed", workers=2))[2]
+    assert mixed != plain
+    assert mixed.history[0]["train_loss"] == pytest.approx(plain.history[0]["train_loss"], rel=0.05)
+
+
+# What cannot be
+
+
+def test_divergence_is_said(sample: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"training\.lr=1e\+30: training diverged"):
+        run(sample, tmp_path, replace(RUN, lr=1e30))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_broken_checkpoint_is_said(sample: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finetune, "_fingerprint", lambda *_: "run")
+    (tmp_path / "run.ckpt").write_bytes(b"PK no checkpoint")
+    with pytest.raises(WeightsError, match=r"run\.ckpt: cannot be read"):
+        run(sample, tmp_path)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a graphics card")
+def test_a_card_that_is_not_there_is_said(sample: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"next: -S trainer=cpu") as refused:
+        run(sample, tmp_path, trainer=TrainerSettings(accelerator="gpu"))
+    assert "finds no graphics card" in str(refused.value)
+
+
+def test_more_processes_than_faces_in_a_batch_are_refused(sample: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"trainer\.devices is 9"):
+        run(sample, tmp_path, trainer=TrainerSettings(devices=9, strategy="ddp"))
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"accelerator": "tpu"}, "allowed: cpu, gpu"),
+        ({"strategy": "fsdp"}, "allowed: auto, ddp"),
+        ({"precision": "64"}, "allowed: 32-true, bf16-mixed, 16-mixed"),
+        ({"devices": 0}, "trainer.devices is 0"),
+        ({"workers": -1}, "trainer.workers is -1"),
+        ({"devices": 2}, "trainer.strategy is auto"),
+        ({"precision": "16-mixed"}, "which processors do not have"),
+    ],
+)
+def test_trainers_that_do_not_fit_are_named(change: dict[str, object], complaint: str) -> None:
+    with pytest.raises(ConfigError) as refused:
+        TrainerSettings(**change)  # type: ignore[arg-type]
+    assert complaint in str(refused.value)
