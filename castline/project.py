@@ -128,9 +128,7 @@ def prune(read: Sequence[str]) -> None:
 
     DVC's cache has them, and a run that reads those batches again gets them from it.
     """
-    project = next(
-        folder for folder in (Path.cwd(), *Path.cwd().parents) if (folder / _CONF / "config.yaml").is_file()
-    )
+    project = next(folder for folder in (Path.cwd(), *Path.cwd().parents) if (folder / _CONF / "config.yaml").is_file())
     for kind in ("faces", "embeddings", "features"):
         for table in (project / "build" / kind).glob("*.parquet"):
             if table.name.removesuffix(".parquet").removesuffix(".rejects") not in read:

@@ -4,6 +4,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from castline import params, tables
@@ -11,11 +12,12 @@ from castline.errors import ConfigError, exits_cleanly
 from castline.photos.batches import DataSettings
 from castline.scoring import Scorer
 from castline.training import memory
+from castline.training.augment_settings import AugmentationSettings
 from castline.training.examples import Examples, Part, read_examples
 from castline.training.fit import Fitted, fit_head, write_curves
 from castline.training.heads import Head, build_head, head_of
 from castline.training.incremental import extended, joined
-from castline.training.settings import HeadSettings, TrainingSettings
+from castline.training.settings import HeadSettings, TrainerSettings, TrainingSettings
 
 BASE, MODEL = Path("build/base"), Path("build/model")
 
@@ -25,7 +27,8 @@ def main() -> None:
     settings = params.read("training", TrainingSettings)
     head_settings = params.read("head", HeadSettings)
     torch.set_num_threads(1)  # a head is small: threads would wait for each other
-    examples = read_examples(Path("build"), params.read("data", DataSettings).read)
+    batches = params.read("data", DataSettings).read
+    examples = read_examples(Path("build"), batches)
 
     if settings.mode == "incremental":
         known = tables.read(BASE / memory.MEMORY)
@@ -40,10 +43,10 @@ def main() -> None:
         for file in ("base.safetensors", "base.json"):
             shutil.copyfile(BASE / file, MODEL / "base" / file)
     else:
-        fitted, examples = tuned(head, examples, settings)
+        fitted, examples = tuned(head, examples, batches, settings)
     head.scorer(examples.people).write(MODEL / "head.safetensors")
 
-    parts = [examples.part(split) for split in ("train", "val", "test")]
+    parts = [examples.part(split, plain=True) for split in ("train", "val", "test")]
     remembered = memory.memory_of(tables.read(Path("build/dataset.parquet")), parts[0], parts[1:], settings.exemplars)
     if known is not None:
         remembered = memory.join(known, remembered)
@@ -83,9 +86,27 @@ def taken_up(examples: Examples, known: "tables.pa.Table", settings: HeadSetting
     return examples, head_of(longer), train, val
 
 
-def tuned(head: Head, examples: Examples, settings: TrainingSettings) -> tuple[Fitted, Examples]:
+def tuned(head: Head, examples: Examples, batches: list[str], settings: TrainingSettings) -> tuple[Fitted, Examples]:
     """More than the head, tuned on the faces themselves; the examples with the features that they then have."""
-    raise ConfigError("training.tune: not yet")
+    from castline.training import base_models
+    from castline.training.features import embed
+    from castline.training.finetune import Faces, fine_tune
+
+    base, base_settings = base_models.load(BASE)
+    chips = tables.read_many([Path(f"build/faces/{batch}.parquet") for batch in batches], ["chip"]).column("chip")
+    parts = {split: examples.part(split, plain=True) for split in ("train", "val", "test")}
+    faces = {split: Faces(chips.take(part.rows).to_pylist(), part.people) for split, part in parts.items()}
+    trainer = params.read("trainer", TrainerSettings)
+    augmentation = params.read("augmentation", AugmentationSettings)
+    checkpoints = Path("build/checkpoints")
+    fitted = fine_tune(
+        base, head, faces["train"], faces["val"], base_settings, settings, trainer, augmentation, checkpoints
+    )
+    base_models.save(base, base_settings, MODEL / "base")
+    features = np.zeros((len(examples.dataset), base_settings.embedding_size), np.float32)
+    for split, part in parts.items():
+        features[part.rows] = embed(base, base_settings, faces[split].chips, title=f"features, {split}")
+    return fitted, replace(examples, features=features, views=None)
 
 
 def named(head: HeadSettings) -> str:

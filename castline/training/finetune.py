@@ -37,8 +37,8 @@ from castline.training.augment import augment
 from castline.training.augment_settings import AugmentationSettings
 from castline.training.base_models import BaseModel
 from castline.training.base_settings import BaseModelSettings
+from castline.training.crops import Crops
 from castline.training.dlib_resnet import FrozenNorm
-from castline.training.features import Crops
 from castline.training.fit import Fitted
 from castline.training.settings import TrainerSettings, TrainingSettings
 

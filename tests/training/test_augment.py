@@ -16,7 +16,7 @@ from castline.errors import ConfigError
 from castline.training.augment import augment
 from castline.training.augment_settings import AugmentationSettings
 from castline.training.base_settings import BaseModelSettings
-from castline.training.features import Crops
+from castline.training.crops import Crops
 
 CONF = Path(__file__).parents[2] / "conf"
 
