@@ -86,23 +86,21 @@ def test_weights_come_from_the_hub_once_and_stay(hub: Path, tmp_path: Path) -> N
     }
     pinned = settings(**face, revision=REVISION, sha256=sha256_of(weights), embedding_size=16)
     newest = settings(**face)
+    wrong = [
+        settings(**face, sha256="0" * 64),
+        settings(**{**face, "file": "other.safetensors"}),
+        settings(**{**face, "repo": "ann/nothing"}),
+        settings(**{**face, "options": {"num_classes": 8}}),
+    ]
     with serve(hub) as served:
-        good = build([imagenet, pinned, newest], tmp_path / "built", served.url, tmp_path / "home")
-        assert good == [[False, True], [False, True], [False, True]]
-        assert [line for line in served.asked if line.startswith("GET")] == [
-            "GET /timm/test_resnet.r160_in1k/resolve/main/model.safetensors",
-            f"GET /ann/faces/resolve/{REVISION}/model.safetensors",
-        ], "each file once, and nothing else"
-
-        wrong = [
-            settings(**face, sha256="0" * 64),
-            settings(**{**face, "file": "other.safetensors"}),
-            settings(**{**face, "repo": "ann/nothing"}),
-            settings(**{**face, "options": {"num_classes": 8}}),
-        ]
-        errors = build(wrong, tmp_path / "none", served.url, tmp_path / "home")
+        found = build([imagenet, pinned, newest, *wrong], tmp_path / "built", served.url, tmp_path / "home")
+    assert found[:3] == [[False, True], [False, True], [False, True]]
+    assert [line for line in served.asked if line.startswith("GET")] == [
+        "GET /timm/test_resnet.r160_in1k/resolve/main/model.safetensors",
+        f"GET /ann/faces/resolve/{REVISION}/model.safetensors",
+    ], "each file once, and nothing else"
     for (kind, what, remedy), complaint, mend in zip(
-        errors,
+        found[3:],
         (
             f"sha256 is {sha256_of(weights)}, expected 0000",
             f"ann/faces/other.safetensors at main: cannot be had from {served.url}: ",
