@@ -17,7 +17,7 @@ from castline.errors import ConfigError, WeightsError
 from castline.training import dlib_resnet
 from castline.training.base_settings import BaseModelSettings
 from castline.training.edgeface import EDGEFACES
-from castline.training.mobilefacenet import MobileFaceNet
+from castline.training.mobilefacenet import MobileFaceNet, load_tflite
 from castline.weights import checked_file, packaged_file
 
 __all__ = ["BaseModel", "BaseModelSettings", "build", "load", "save"]
@@ -217,6 +217,8 @@ def _read(path: Path, settings: BaseModelSettings, net: nn.Module) -> dict[str, 
     try:
         if path.suffix == ".dat":
             return dlib_resnet.load_dat(path)
+        if path.suffix == ".tflite" and settings.architecture == "mobilefacenet":
+            return load_tflite(path)
         if path.suffix == ".safetensors":
             found = load_file(path)
         elif path.suffix in (".pth", ".pt", ".bin"):

