@@ -10,6 +10,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import save_file
+from servers import serve
 
 from castline import params
 from castline.errors import ConfigError, WeightsError
@@ -322,6 +323,21 @@ def test_a_classifier_is_left_out_and_nothing_else_may_be(tmp_path: Path) -> Non
         with pytest.raises(WeightsError) as refused:
             base_models.build(on_disk("resnet50", path, **change), "pretrained", seed=0)
         assert complaint in str(refused.value)
+
+
+def test_an_entry_with_a_url_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CASTLINE_CACHE", str(tmp_path / "cache"))
+    wanted = base_models.build(entry("mobilefacenet"), "scratch", seed=3).net.state_dict()
+    (tmp_path / "served").mkdir()
+    save_file(wanted, tmp_path / "served" / "net.safetensors")
+    with serve(tmp_path / "served") as served:
+        here = on_disk("mobilefacenet", tmp_path / "served" / "net.safetensors")
+        settings = replace(here, file="", url=f"{served.url}/net.safetensors")
+        found = base_models.build(settings, "pretrained", seed=0).net.state_dict()
+        assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+        with pytest.raises(WeightsError, match="expected 000000"):
+            base_models.build(replace(settings, sha256="0" * 64), "pretrained", seed=0)
+    base_models.build(settings, "pretrained", seed=0)  # from the cache: the server is gone
 
 
 def test_a_pickle_that_would_run_something_is_not_run(tmp_path: Path) -> None:
