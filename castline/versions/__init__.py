@@ -1,0 +1,1 @@
+"""Versions of the model: released, given a stage, listed, compared, put back."""
