@@ -135,11 +135,12 @@ def test_a_release_is_a_card_a_commit_and_a_tag(project: Path, tmp_path: Path) -
 
     text = Path("MODEL_CARD.md").read_text()
     card = ModelCard(text)
-    assert (card.data.license, card.data.metrics) == ("cc0-1.0", ["accuracy"])
+    assert (card.data.license, card.data.metrics) == ("other", ["accuracy"])
+    assert card.data.license_name == "base-model-cc0-1.0"
     assert [result.metric_value for result in card.data.eval_results] == [0.9]
     assert "names 2 people" in text
     assert "allows commercial use" in text
-    assert "90.0% (95 % interval 80.0% to 100.0%), 50 faces" in text
+    assert "90.0% (95 % interval 80.0% to 100%), 50 faces" in text
     assert "78.6% to 95.7%" in text  # Wilson, 45 of 50
     assert facts_at(git("rev-parse", "HEAD").strip()).batches[0].md5 in text
     assert "ann" not in text.split()

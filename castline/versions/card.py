@@ -14,9 +14,6 @@ from castline.versions.tags import ARTIFACT
 
 __all__ = ["render_card"]
 
-# Licences that base models here have, by Hugging Face's names for them; any other is "other".
-# Source: Hugging Face, Hub documentation, Licenses.
-_LICENCES = {"apache-2.0", "bsd-3-clause", "cc-by-4.0", "cc-by-nc-4.0", "cc0-1.0", "mit"}
 _MARKS = re.compile(r"([\\`*_{}\[\]<>()#|~&$@:])")
 
 
@@ -53,11 +50,10 @@ def plain(text: object) -> str:
 
 
 def _front_matter(version: str, facts: Facts) -> dict[str, Any]:
-    licence = _base_model(facts)["licence"]
-    known = licence.lower() in _LICENCES
     card: dict[str, Any] = {
-        "license": licence.lower() if known else "other",
-        **({} if known else {"license_name": licence}),
+        # Whoever trained the model decides on its licence; what is known is what its base model allows.
+        "license": "other",
+        "license_name": re.sub(r"[^a-z0-9.]+", "-", f"base model {_base_model(facts)['licence']}".lower()),
         "library_name": "castline",
         "tags": ["castline", "face-recognition", "image-classification", "onnx", "tflite"],
     }
@@ -103,4 +99,7 @@ def _measured(name: str, file: dict[str, float], described: dict[str, Any]) -> d
 
 
 def _percent(share: float | None) -> str:
-    return "unknown" if share is None else f"{share:.1%}"
+    """A share with one digit; a mistake is never rounded away."""
+    if share is None:
+        return "unknown"
+    return "100%" if share == 1 else f"{min(share, 0.999):.1%}"

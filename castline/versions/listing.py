@@ -36,7 +36,7 @@ def print_versions(versions: list[dict[str, Any]]) -> str:
     telling = _united(version["metrics"] for version in versions)
     telling = [name for name in telling if _TELLING.fullmatch(name)][:3]
     rows = [
-        ["version", "date", "stages", "top-1", "95 %", *telling, "people", "photos", "data", "base model", "training"]
+        ["version", "date", "stages", "top-1", "95 %", *telling, "people", "files", "data", "base model", "training"]
     ]
     for version in versions:
         metrics, batches = version["metrics"], version["batches"]
