@@ -90,15 +90,19 @@ def compare(registry: Registry, one: str, other: str) -> dict[str, Any]:
 
 
 def print_comparison(found: dict[str, Any]) -> str:
-    """What `compare` found, as tables."""
+    """What `compare` found, as tables; of the files' measurements those that differ."""
     names = found["versions"]
-    measured = dict(found["metrics"])
-    for file, values in found["files"].items():
-        measured |= {f"{file}.{key}": pair for key, pair in values.items()}
-    measured["bundle, MB"] = [None if size is None else size / 1e6 for size in found["bundle_bytes"]]
+    of_files = {f"{file}.{key}": pair for file, values in found["files"].items() for key, pair in values.items()}
+    measured = {
+        **found["metrics"],
+        **{key: pair for key, pair in of_files.items() if pair[0] != pair[1]},
+        "bundle, bytes": found["bundle_bytes"],
+    }
     rows = [["measured", *names, "difference"]]
     rows += [[key, _number(a), _number(b), _difference(a, b)] for key, (a, b) in measured.items()]
     parts = [table(rows, right={1, 2, 3})]
+    if of_files and all(a == b for a, b in of_files.values()):
+        parts.append(f"files ({', '.join(found['files'])}): measured the same")
     for title, pairs in (("settings", found["params"]), ("photos", found["data"])):
         if pairs:
             parts.append(table([[title, *names], *([key, _value(a), _value(b)] for key, (a, b) in pairs.items())]))
