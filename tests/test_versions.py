@@ -364,6 +364,14 @@ def test_a_stage_dated_in_the_future_is_said(project: Path) -> None:
     assert promote("v1.0.0", "dev") is None
 
 
+def test_a_project_may_name_its_stages(project: Path) -> None:
+    released("major")
+    Path(".gto").write_text("stages: [dev, prod]\n")
+    with pytest.raises(CastlineError, match=r"(?s)'staging'.*'dev', 'prod'"):
+        promote("v1.0.0", "staging")
+    assert promote("v1.0.0", "prod") is None
+
+
 def test_versions_and_their_differences(project: Path) -> None:
     assert "castline release minor" in run(project, "castline", "versions")
     release("minor")
@@ -492,7 +500,10 @@ def test_an_old_version_comes_back_bit_for_bit_and_retrained_measures_the_same(t
     shutil.rmtree(elsewhere / ".dvc/cache", ignore_errors=True)
     assert not (elsewhere / "build").exists()
     (elsewhere / "reports/metrics.json").unlink()
-    run(elsewhere, "dvc", "repro", "--force")
+    lock = yaml.safe_load((elsewhere / "dvc.lock").read_text())["stages"]
+    made_by = {out["path"]: name for name, stage in lock.items() for out in stage["outs"]}
+    output = run(elsewhere, "dvc", "repro", "--force", made_by["reports/metrics.json"])
+    assert output.count("Running stage") > 5
     assert (elsewhere / "reports/metrics.json").read_bytes() == metrics
 
 
