@@ -198,6 +198,13 @@ def taken_name(folder: Path) -> None:
     git("tag", "recognizer@v0.1.0")
 
 
+def tag_without_tagger(folder: Path) -> None:
+    head = git("rev-parse", "HEAD").strip()
+    tag = f"object {head}\ntype commit\ntag recognizer@v9.0.0\n\nx\n".encode()
+    made = subprocess.run(["git", "hash-object", "-t", "tag", "-w", "--stdin"], input=tag, capture_output=True)
+    git("update-ref", "refs/tags/recognizer@v9.0.0", made.stdout.decode().strip())
+
+
 def failing_hook(folder: Path) -> None:
     hook = folder / ".git/hooks/pre-commit"
     hook.write_text("#!/bin/sh\necho 'no commits on Sundays' >&2\nexit 1\n")
@@ -216,6 +223,7 @@ def failing_hook(folder: Path) -> None:
         (detached, "no branch is checked out"),
         (released_already, r"this commit is recognizer v0\.1\.0 already"),
         (taken_name, "there is a tag of that name"),
+        (tag_without_tagger, r"recognizer@v0\.1\.0 could not be made: .*no attribute"),
         (failing_hook, "git commit: no commits on Sundays"),
     ],
 )

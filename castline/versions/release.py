@@ -4,14 +4,12 @@ from pathlib import Path
 from typing import Any
 
 from gto.api import register
-from gto.exceptions import GTOException
-from scmrepo.exceptions import SCMError
 
 from castline.errors import CastlineError
 from castline.versions.card import render_card
 from castline.versions.facts import BUNDLE, facts_here
 from castline.versions.git import check_root, git, git_says_yes
-from castline.versions.tags import ARTIFACT, Registry, Version, read_registry
+from castline.versions.tags import ARTIFACT, LOOK_AT_TAGS, Registry, Version, read_registry, tag_of
 
 __all__ = ["CARD", "PARTS", "release"]
 
@@ -39,16 +37,16 @@ def release(part: str, message: str = "", names: bool = False) -> Version:
     _check_unreleased(registry, head)
     _check_fresh()
     name = registry.next(part)
-    new = Version(name, head, 0)
-    if git_says_yes("show-ref", "--verify", "--quiet", f"refs/tags/{new.tag}"):
-        raise CastlineError(f"{new.tag}: there is a tag of that name, but not one of GTO's", f"git tag -d {new.tag}")
+    tag = tag_of(name)
+    if git_says_yes("show-ref", "--verify", "--quiet", f"refs/tags/{tag}"):
+        raise CastlineError(f"{tag}: there is a tag of that name, but not one of GTO's", f"git tag -d {tag}")
 
     _commit_card(render_card(name, facts_here(), names), f"{ARTIFACT} {name}")
     try:
         register(".", ARTIFACT, "HEAD", version=name, message=message or f"{ARTIFACT} {name}")
-    except (GTOException, SCMError) as error:
+    except Exception as error:  # GTO reads all tags before it writes one, and a stranger's can raise anything
         git("reset", "--quiet", "--keep", head)
-        raise CastlineError(f"{new.tag} could not be made: {error}", "castline versions") from error
+        raise CastlineError(f"{tag} could not be made: {error}", LOOK_AT_TAGS) from error
     return read_registry().find(name)
 
 

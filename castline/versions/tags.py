@@ -14,15 +14,13 @@ from functools import cached_property
 
 from gto.api import assign
 from gto.constants import Action, name_re
-from gto.exceptions import GTOException
 from gto.tag import name_tag, parse_name
 from gto.versions import SemVer
-from scmrepo.exceptions import SCMError
 
 from castline.errors import CastlineError
 from castline.versions.git import git, git_says_yes
 
-__all__ = ["ARTIFACT", "Registry", "Version", "promote", "read_registry", "rollback"]
+__all__ = ["ARTIFACT", "LOOK_AT_TAGS", "Registry", "Version", "promote", "read_registry", "rollback", "tag_of"]
 
 ARTIFACT = "recognizer"
 # Fields of a tag, none of which can hold a NUL or, being one line each, a line feed.
@@ -31,6 +29,7 @@ _FORMAT = "%00".join(
 )
 # More than this is not two people's clocks that differ a little.
 _PATIENCE = 5
+LOOK_AT_TAGS = f"castline versions, and git tag --list '{ARTIFACT}*' for one that GTO may not have made"
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class Version:
     @property
     def tag(self) -> str:
         """Its tag in git, such as recognizer@v1.2.0."""
-        return name_tag(Action.REGISTER, ARTIFACT, version=self.name, simple=True)  # type: ignore[no-any-return]
+        return tag_of(self.name)
 
 
 @dataclass(frozen=True)
@@ -139,6 +138,11 @@ class Registry:
         ]
 
 
+def tag_of(version: str) -> str:
+    """The tag of a version in git, such as recognizer@v1.2.0."""
+    return name_tag(Action.REGISTER, ARTIFACT, version=version, simple=True)  # type: ignore[no-any-return]
+
+
 def read_registry() -> Registry:
     """The tags of the repository around the current folder; those that are not of GTO's grammar are passed over.
 
@@ -204,8 +208,8 @@ def _assign(registry: Registry, version: Version, stage: str, message: str) -> N
     try:
         # force: the version may have been in the stage before.
         assign(".", ARTIFACT, stage, version=version.name, message=message, force=True)
-    except (GTOException, SCMError) as error:
-        raise CastlineError(f"{version.name} could not be put into {stage!r}: {error}", "castline versions") from error
+    except Exception as error:  # GTO reads all tags before it writes one, and a stranger's can raise anything
+        raise CastlineError(f"{version.name} could not be put into {stage!r}: {error}", LOOK_AT_TAGS) from error
 
 
 def _wait_for_a_later_second(registry: Registry, stage: str) -> None:
