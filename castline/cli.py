@@ -88,9 +88,7 @@ def compose(
 
 
 @app.command()
-def models(
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-) -> None:
+def models(as_json: AsJson = False) -> None:
     """List the base models: what each wants, what its licence allows, and whether its weights are here.
 
     Example: castline models
@@ -98,6 +96,41 @@ def models(
     from castline import registry
 
     print(registry.as_json() if as_json else registry.as_table())
+
+
+@app.command()
+def tune(
+    trials: Annotated[int, typer.Option(min=1, help="How many in all, earlier ones of the same study counted.")],
+    search: Annotated[Path, typer.Option(help="The search-space file.")] = Path("search/head.yaml"),
+    name: Annotated[str | None, typer.Option(help="Of the study; by default the file's.")] = None,
+    timeout: Annotated[float | None, typer.Option(metavar="MIN", help="Begin no trial after so many minutes.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Look for better settings: each trial is a DVC experiment, judged by the validation faces.
+
+    Run again, it goes on. It starts from the last commit and leaves the project's files as they are.
+
+    Example: castline tune --trials 20
+    """
+    import signal
+
+    from castline.tuning import show
+    from castline.tuning.study import opened
+
+    for ended in (signal.SIGTERM, signal.SIGHUP):  # as on Ctrl-C: the trial is ended and noted
+        signal.signal(ended, signal.default_int_handler)
+    with opened(name or search.stem, search) as study:
+        interrupted = False
+        try:
+            for trial in study.run(trials, timeout):
+                print(show.line(study, trial), file=sys.stderr, flush=True)
+        except KeyboardInterrupt:
+            interrupted = True
+        print(show.as_json(study) if as_json else show.table(study, trials))
+        if interrupted:
+            raise typer.Exit(130)
+        if study.best is None:
+            raise CastlineError("no trial came to a value", f"look into .castline/tune/{study.name}-*.log")
 
 
 @app.command()

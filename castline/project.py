@@ -35,8 +35,8 @@ class Registered:
     problems: Counter[str]
 
 
-def compose(overrides: Sequence[str] = ()) -> None:
-    """Write params.yaml from conf/, as `dvc exp run` would, once it is known to fit.
+def compose(overrides: Sequence[str] = (), path: Path = _PARAMS) -> None:
+    """Write params.yaml, or another `path`, from conf/, as `dvc exp run` would, once it is known to fit.
 
     overrides: Hydra's, such as `base_model=efficientnet_lite0`.
 
@@ -61,7 +61,7 @@ def compose(overrides: Sequence[str] = ()) -> None:
                 cause = cause.__cause__ or cause.__context__
             raise ConfigError(f"conf/ cannot be composed: {error}", "look into conf/config.yaml") from error
         schema.check(made)
-        shutil.copyfile(made, _PARAMS)
+        shutil.copyfile(made, path)
 
 
 def use_batch(photos: Path, batch: str | None) -> Registered:

@@ -1,0 +1,1 @@
+"""Settings looked for by Optuna: the search-space file, and the study whose trials are DVC experiments."""

@@ -1,0 +1,269 @@
+"""A study: Optuna proposes settings, DVC runs each proposal as an experiment of its own, and nothing is lost between.
+
+The study lies in .castline/tune/NAME.db, with a log of each trial beside it. Trials run one after another: DVC's
+experiments in parallel lose runs. Each runs in a copy of the last commit that DVC makes, so the project's own files
+stay as they are.
+"""
+
+import csv
+import fcntl
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from castline.errors import CastlineError, ConfigError, DataError
+from castline.tuning import baseline
+from castline.tuning import search as searching
+from castline.tuning.search import Search, Value
+
+__all__ = ["Study", "Trial", "opened"]
+
+_FOLDER = Path(".castline/tune")
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,40}", re.IGNORECASE)
+_SEED = 1
+_CURVES, _METRICS = "reports/curves.csv", "reports/metrics.json"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One proposal and what came of it. value: the objective, None where it failed, and then `reason` says why."""
+
+    experiment: str
+    settings: dict[str, Value]
+    value: float | None
+    epoch: int | None
+    seconds: float
+    reason: str
+
+
+@contextmanager
+def opened(name: str, search: Path) -> Iterator["Study"]:
+    """The study `name`, begun or gone on with, for this process alone.
+
+    Raises: ConfigError, DataError when trials could not run or could not be compared with the earlier ones.
+    """
+    if not _NAME.fullmatch(name):
+        raise ConfigError(f"{name!r} is no name for a study", "letters, digits and dashes, 41 at most: --name head-2")
+    wanted = searching.read(search)
+    state = baseline.state(wanted)
+    _FOLDER.mkdir(parents=True, exist_ok=True)
+    with (_FOLDER / f"{name}.lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError(
+                f"a trial of {name} is at work", "let it end, stop it, or look for other settings under another --name"
+            ) from error
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        storage = optuna.storages.RDBStorage(f"sqlite:///{_FOLDER / name}.db")
+        try:
+            made = optuna.create_study(
+                storage=storage,
+                study_name=name,
+                direction=searching.OBJECTIVES[wanted.objective],
+                load_if_exists=True,
+            )
+            study = Study(name, wanted, made, lock.fileno())
+            study.check(state)
+            yield study
+        finally:
+            storage.engine.dispose()
+
+
+class Study:
+    """What was tried, what came of it, and the next thing to try."""
+
+    def __init__(self, name: str, search: Search, study: optuna.Study, lock: int) -> None:
+        self.name, self.search, self._study, self._lock = name, search, study, lock
+
+    @property
+    def trials(self) -> list[Trial]:
+        """Every trial so far, failed ones too, in order."""
+        return [self._trial(trial) for trial in self._study.get_trials(deepcopy=False)]
+
+    @property
+    def ranked(self) -> list[Trial]:
+        """The trials that have a value, the best first, the earlier of equals before the later."""
+        done = [trial for trial in self.trials if trial.value is not None]
+        return sorted(done, key=lambda trial: trial.value or 0.0, reverse=self.search.objective == "val_accuracy")
+
+    @property
+    def best(self) -> Trial | None:
+        """The trial to take; None while none has a value."""
+        return next(iter(self.ranked), None)
+
+    def check(self, state: dict[str, Any]) -> None:
+        """Refuse to mix trials that cannot be compared, and close what a killed run left open.
+
+        Raises: ConfigError.
+        """
+        before = self._study.user_attrs.get("state")
+        another = f"--name {self.name}-2, a study of its own"
+        if before is None:
+            if taken := _experiments(self.name):
+                raise ConfigError(
+                    f"there are experiments of that name already: {taken[0]}",
+                    f"{another}, or: dvc exp remove {' '.join(taken[:3])}{' ...' if len(taken) > 3 else ''}",
+                )
+            self._study.set_user_attr("state", state)
+        elif changed := sorted(searching.differing(before, state)):
+            raise ConfigError(
+                f"since the study {self.name} began, this has changed: {', '.join(changed[:5])}"
+                f"{' ...' if len(changed) > 5 else ''}; its trials cannot be compared with new ones",
+                another,
+            )
+        for trial in self._study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
+            self._study.tell(trial.number, state=TrialState.FAIL)
+
+    def run(self, trials: int, minutes: float | None = None) -> Iterator[Trial]:
+        """Try until there are `trials` in all, failed ones counted, or `minutes` have passed; yields each as it ends.
+
+        A trial that fails is recorded with its reason, and the next one runs. An interrupt ends the running trial.
+
+        Raises: DataError when there is nothing to choose by.
+        """
+        started = time.monotonic()
+        for number in range(len(self.trials), trials):
+            if minutes is not None and time.monotonic() - started > minutes * 60:
+                return
+            # Seeded by its number: a study that was interrupted proposes what it would have proposed anyway.
+            self._study.sampler = optuna.samplers.TPESampler(seed=_SEED + number)
+            self._one(self._study.ask(self.search.space))
+            yield self.trials[number]
+
+    def _one(self, trial: optuna.Trial) -> None:
+        name = self._experiment(trial.number)
+        started = time.monotonic()
+        try:
+            overrides = self.search.overrides(trial.params)
+            composed = baseline.composed(overrides)
+            for key, value in trial.params.items():
+                got = searching.found(composed, key)
+                if not isinstance(got, dict) and got != value:
+                    raise ConfigError(f"{key}: {value!r} became {got!r} when it was composed")
+            head = baseline.git("rev-parse", "HEAD").strip()
+            self._experiment_run(name, overrides)
+            commit = baseline.git("rev-parse", f"refs/exps/{head[:2]}/{head[2:]}/{name}").strip()
+            epoch = _kept(baseline.git("show", f"{commit}:{_CURVES}"))
+            value, kept = _objective(epoch, self.search.objective)
+        except _NothingToChooseBy as error:
+            self._failed(trial, error.what)
+            raise
+        except CastlineError as error:
+            self._failed(trial, error.what, time.monotonic() - started)
+        except BaseException:
+            self._failed(trial, "interrupted", time.monotonic() - started)
+            raise
+        else:
+            for key, noted in {"commit": commit, "epoch": kept, "seconds": time.monotonic() - started}.items():
+                trial.set_user_attr(key, noted)
+            self._study.tell(trial, value)
+
+    def _experiment_run(self, name: str, overrides: list[str]) -> None:
+        """`dvc exp run` in a temporary copy.
+
+        The lock goes with it: should this process be killed, the study is free once the trial has ended as well. In a
+        session of its own, so that an interrupt reaches it and what it has started once, whoever sends it.
+        """
+        log = _FOLDER / f"{name}.log"
+        settings = [word for override in overrides for word in ("-S", override)]
+        command = [sys.executable, "-m", "dvc", "exp", "run", "--temp", "--name", name, *settings]
+        with log.open("w", encoding="utf-8") as output:
+            child = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=baseline.environment(),
+                start_new_session=True,
+                pass_fds=(self._lock,),
+            )
+            try:
+                code = child.wait()
+            except BaseException:
+                _stop(child)
+                raise
+        if code:
+            raise CastlineError(f"{baseline.said(log.read_text(encoding='utf-8', errors='replace'), code)} ({log})")
+
+    def _failed(self, trial: optuna.Trial, reason: str, seconds: float = 0.0) -> None:
+        trial.set_user_attr("reason", reason)
+        trial.set_user_attr("seconds", seconds)
+        self._study.tell(trial, state=TrialState.FAIL)
+
+    def _experiment(self, number: int) -> str:
+        return f"{self.name}-{number + 1:04d}"
+
+    def _trial(self, trial: FrozenTrial) -> Trial:
+        noted = trial.user_attrs
+        done = trial.state == TrialState.COMPLETE
+        return Trial(
+            self._experiment(trial.number),
+            dict(trial.params),
+            trial.value if done else None,
+            noted.get("epoch"),
+            round(noted.get("seconds", 0.0), 1),
+            "" if done else noted.get("reason", "killed before it ended"),
+        )
+
+    def test_metrics(self, trial: Trial) -> dict[str, Any]:
+        """What evaluation found on the test faces. To be looked at once the choice is made, and not to choose by."""
+        number = [each.experiment for each in self.trials].index(trial.experiment)
+        commit = self._study.get_trials(deepcopy=False)[number].user_attrs["commit"]
+        return dict(json.loads(baseline.git("show", f"{commit}:{_METRICS}")))
+
+
+class _NothingToChooseBy(DataError):
+    """No trial of this study can have a value."""
+
+
+def _kept(curves: str) -> dict[str, str]:
+    """The row of curves.csv whose weights were kept.
+
+    Raises: DataError.
+    """
+    kept = [row for row in csv.DictReader(curves.splitlines()) if row.get("kept") == "1"]
+    if len(kept) != 1:
+        raise DataError(f"{_CURVES} marks {len(kept)} epochs as kept, not one")
+    return kept[0]
+
+
+def _objective(epoch: dict[str, str], objective: str) -> tuple[float, int]:
+    """The objective's value, and the number of the epoch that was kept.
+
+    Raises: DataError when there were no validation faces.
+    """
+    if not epoch.get(objective):
+        raise _NothingToChooseBy(
+            f"{_CURVES} has no {objective}: there are no validation faces to choose settings by, and the test faces "
+            "are not for choosing",
+            "split.val=0.1 in conf/split.yaml, or more photos a person; then: castline compose && dvc repro",
+        )
+    return float(epoch[objective]), int(epoch["epoch"])
+
+
+def _experiments(name: str) -> list[str]:
+    refs = baseline.git("for-each-ref", "--format=%(refname)", "refs/exps").splitlines()
+    return sorted(last for ref in refs if re.fullmatch(rf"{re.escape(name)}-\d{{4}}", last := ref.rpartition("/")[2]))
+
+
+def _stop(child: subprocess.Popen[bytes]) -> None:
+    """Let DVC and its stage end as on Ctrl-C; after 30 seconds, make them."""
+    os.killpg(child.pid, signal.SIGINT)
+    try:
+        child.wait(30)
+    except subprocess.TimeoutExpired:
+        os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
