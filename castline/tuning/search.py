@@ -94,9 +94,9 @@ def _distribution(where: str, bounds: Any) -> BaseDistribution:
 
 
 def _plain(choice: Any) -> bool:
-    return (
-        choice is None or isinstance(choice, str | bool | int) or (isinstance(choice, float) and math.isfinite(choice))
-    )
+    if isinstance(choice, str):
+        return "${" not in choice  # which conf/ would take for a reference to another setting
+    return choice is None or isinstance(choice, bool | int) or (isinstance(choice, float) and math.isfinite(choice))
 
 
 def _known(where: str, mapping: Mapping[Any, Any], keys: Sequence[str]) -> None:

@@ -28,7 +28,7 @@ from castline.tuning import baseline
 from castline.tuning import search as searching
 from castline.tuning.search import Search, Value
 
-__all__ = ["Study", "Trial", "opened"]
+__all__ = ["Study", "Trial", "objective_of", "opened"]
 
 _FOLDER = Path(".castline/tune")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,40}", re.IGNORECASE)
@@ -156,8 +156,7 @@ class Study:
             head = baseline.git("rev-parse", "HEAD").strip()
             self._experiment_run(name, overrides)
             commit = baseline.git("rev-parse", f"refs/exps/{head[:2]}/{head[2:]}/{name}").strip()
-            epoch = _kept(baseline.git("show", f"{commit}:{_CURVES}"))
-            value, kept = _objective(epoch, self.search.objective)
+            value, kept = objective_of(baseline.git("show", f"{commit}:{_CURVES}"), self.search.objective)
         except _NothingToChooseBy as error:
             self._failed(trial, error.what)
             raise
@@ -229,29 +228,21 @@ class _NothingToChooseBy(DataError):
     """No trial of this study can have a value."""
 
 
-def _kept(curves: str) -> dict[str, str]:
-    """The row of curves.csv whose weights were kept.
+def objective_of(curves: str, objective: str) -> tuple[float, int]:
+    """The objective in the row of curves.csv whose weights were kept, and the number of that epoch.
 
-    Raises: DataError.
+    Raises: DataError, also when there were no validation faces.
     """
     kept = [row for row in csv.DictReader(curves.splitlines()) if row.get("kept") == "1"]
     if len(kept) != 1:
         raise DataError(f"{_CURVES} marks {len(kept)} epochs as kept, not one")
-    return kept[0]
-
-
-def _objective(epoch: dict[str, str], objective: str) -> tuple[float, int]:
-    """The objective's value, and the number of the epoch that was kept.
-
-    Raises: DataError when there were no validation faces.
-    """
-    if not epoch.get(objective):
+    if not kept[0].get(objective):
         raise _NothingToChooseBy(
             f"{_CURVES} has no {objective}: there are no validation faces to choose settings by, and the test faces "
             "are not for choosing",
             "split.val=0.1 in conf/split.yaml, or more photos a person; then: castline compose && dvc repro",
         )
-    return float(epoch[objective]), int(epoch["epoch"])
+    return float(kept[0][objective]), int(kept[0]["epoch"])
 
 
 def _experiments(name: str) -> list[str]:
