@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
+import optuna
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import example, given
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import TrialState
 from projects import ROOT, make_project, run
 
 from castline.errors import CastlineError, ConfigError, DataError
@@ -100,6 +102,19 @@ def test_the_kept_epoch_is_the_one_that_counts() -> None:
     curves = "epoch,train_loss,val_loss,train_accuracy,val_accuracy,kept\n1,1,0.25,1,0.75,1\n2,1,0.5,1,1,0\n"
     assert study.objective_of(curves, "val_loss") == (0.25, 1)
     assert study.objective_of(curves, "val_accuracy") == (0.75, 1)
+
+
+@pytest.mark.parametrize(("objective", "best"), [("val_loss", "one-0002"), ("val_accuracy", "one-0003")])
+def test_the_best_is_by_the_objective_and_the_earlier_of_equals(objective: str, best: str) -> None:
+    space = {"head.dropout": FloatDistribution(0.0, 0.5)}
+    made = optuna.create_study(direction=search.OBJECTIVES[objective])
+    for value in (None, 0.25, 0.75, 0.25, 0.75):
+        trial = made.ask(space)
+        made.tell(trial, value, state=TrialState.COMPLETE if value else TrialState.FAIL)
+    found = study.Study("one", search.Search(objective, (), space), made, lock=0)
+    assert found.best is not None
+    assert found.best.experiment == best
+    assert found.trials[0].reason == "killed before it ended"
 
 
 def test_what_trials_could_not_start_from_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

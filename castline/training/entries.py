@@ -50,7 +50,7 @@ def check_licence(section: str, settings: BaseModelSettings, licence: LicenceSet
 def _entry(path: Path) -> BaseModelSettings:
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError  # type: ignore[import-untyped]
+    from yaml import YAMLError
 
     try:
         values = OmegaConf.to_container(OmegaConf.load(path))

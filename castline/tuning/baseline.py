@@ -115,7 +115,7 @@ def _sources(lock: dict[str, Any]) -> dict[str, str]:
 def _forget(settings: dict[str, Any], key: str) -> None:
     *above, last = key.split(".")
     for part in above:
-        settings = settings[part]
+        settings = settings.get(part, {})  # the group above it may be searched as well
     settings.pop(last, None)
 
 

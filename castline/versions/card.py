@@ -4,7 +4,7 @@ import re
 from importlib.resources import files
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]
+import yaml
 from jinja2 import Environment, StrictUndefined
 
 from castline.evaluation.measures import wilson_interval
