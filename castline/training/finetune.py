@@ -44,8 +44,9 @@ from castline.training.settings import TrainerSettings, TrainingSettings
 
 __all__ = ["Faces", "fine_tune", "tuned_parameters"]
 
-# A pretrained base model takes steps so much smaller than the head's, which starts from nothing.
-_BASE_PACE = 0.1
+# A pretrained base model takes steps so much smaller than the head's, which starts from nothing. At a tenth, 0.0001,
+# tuning all of dlib's network forgot all it knew of faces.
+_BASE_PACE = 0.01
 _IN_MEMORY = 2 << 30  # bytes of pictures that are kept decoded; more are decoded each time
 _NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm, FrozenNorm)
 _Batch = tuple[Tensor, Tensor, float]
@@ -222,8 +223,6 @@ class _Training(pl.LightningModule):
         )
 
     def on_train_epoch_start(self) -> None:
-        numbers = [self.settings.seed, self.current_epoch, self.trainer.global_rank]
-        torch.manual_seed(int(np.random.SeedSequence(numbers).generate_state(1)[0]))  # of dropout
         self.head.train()
         self.base.train(self.settings.tune == "all")
         for module in self.base.modules():  # running statistics move where weight and bias do
@@ -231,7 +230,10 @@ class _Training(pl.LightningModule):
                 module.train(any(p.requires_grad for p in module.parameters(recurse=False)))
         self.sums = {part: [0.0, 0.0, 0.0] for part in self.sums}
 
-    def training_step(self, batch: _Batch, _: int) -> Tensor:
+    def training_step(self, batch: _Batch, number: int) -> Tensor:
+        # Of dropout, whatever has drawn before: a loop that goes on from a checkpoint draws less than one that began.
+        numbers = [self.settings.seed, self.current_epoch, number, self.trainer.global_rank]
+        torch.manual_seed(int(np.random.SeedSequence(numbers).generate_state(1)[0]))
         return self._step(batch, "train") * batch[2]
 
     def validation_step(self, batch: _Batch, _: int) -> None:
