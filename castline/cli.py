@@ -24,6 +24,8 @@ app = typer.Typer(
 )
 data = typer.Typer(help="Which folders of photos the project learns from.", no_args_is_help=True)
 app.add_typer(data, name="data")
+share = typer.Typer(help="Work shared between clones, beyond what `dvc push` and `dvc pull` do.", no_args_is_help=True)
+app.add_typer(share, name="share")
 
 Batch = Annotated[str | None, typer.Option(help="Name of the batch; by default the folder's.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
@@ -71,6 +73,42 @@ def data_check() -> None:
 
     for found in project.check_data():
         _show(found)
+
+
+@share.command("check")
+def share_check(
+    everything: Annotated[bool, typer.Option("--all", help="All of the cache, not only the present state.")] = False,
+) -> None:
+    """Read the cached objects again, and move damaged ones aside: DVC itself does not notice them.
+
+    Example: castline share check
+    """
+    from castline import sharing
+
+    found = sharing.check(everything)
+    print(f"{found.whole} objects are whole, {len(found.missing)} are not here")
+    for oid, aside in found.damaged.items():
+        print(f"damaged: {oid}, moved to {aside}")
+    for path in found.removed:
+        print(f"removed: {path}, which was a link to it or a copy")
+    if found.damaged:
+        raise CastlineError(f"{len(found.damaged)} objects were damaged", "dvc pull; if no remote has them: dvc repro")
+    if found.missing:
+        _next("dvc pull")
+
+
+@share.command("push")
+def share_push(
+    remote: Annotated[str | None, typer.Option(help="Which remote; by default DVC's default.")] = None,
+) -> None:
+    """Upload every run of this clone's run-cache with all it wrote, so that no other clone runs it again.
+
+    Example: castline share push && dvc push
+    """
+    from castline import sharing
+
+    print(f"{sharing.push(remote)} objects pushed")
+    _next("dvc push", "elsewhere: dvc pull --run-cache && dvc repro --pull")
 
 
 @app.command()
