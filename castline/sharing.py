@@ -1,13 +1,13 @@
 """Sharing work between clones, where DVC's own commands leave a gap. docs/sharing.md has the whole story.
 
 DVC believes an object in its cache that is write-protected, whatever is in it: a damaged one is checked out, and
-reported as up to date. `check` reads every object again. And `dvc push --run-cache` leaves behind what a run wrote for
-git, its metrics and plots, without which DVC cannot restore that run elsewhere and runs it again. `push` takes it along.
+reported as up to date. `check` reads every object again. And `dvc push --run-cache` leaves behind what a run wrote
+for git, its metrics and plots, without which DVC cannot restore that run elsewhere and runs it again. `push` takes it
+along.
 """
 
 import hashlib
 import json
-import os
 import shutil
 from collections import defaultdict
 from collections.abc import Iterator
@@ -143,6 +143,6 @@ def _move_aside(path: Path, cache: Path) -> Path:
     for number in range(1, 1_000_000):
         target = folder / (name if number == 1 else f"{name}-{number}")
         if not target.exists():
-            os.replace(path, target)
+            path.replace(target)
             return target
     raise CastlineError(f"{folder} is full", "look through it and empty it")

@@ -11,6 +11,7 @@ import re
 import socket
 import threading
 from collections import Counter
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any
@@ -78,10 +79,8 @@ class S3Double(ThreadingHTTPServer):
     def _switch_off(self) -> None:
         self.socket.close()
         for connection in list(self._open):
-            try:
+            with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
 
     def __enter__(self) -> "S3Double":
         self._thread.start()

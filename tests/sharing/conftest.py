@@ -1,0 +1,45 @@
+"""One project whose pipeline has run, for every way of sharing it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from projects import cast, make_project, run
+
+PEOPLE = ("alma", "bruno", "chidi")
+
+
+@pytest.fixture(autouse=True)
+def aws(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No AWS settings of the machine; what DVC keeps outside the project goes to a folder of the test."""
+    folder = tmp_path_factory.mktemp("machine")
+    (folder / "config").touch()
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(folder / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(folder / "config"))
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")  # how often botocore tries again: its waits are nothing to test
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(folder / "site"))
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A project that has run, as it is in git, and the photos that it learns from."""
+
+    project: Path
+    photos: Path
+
+
+@pytest.fixture(scope="session")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Shared:
+    """The whole pipeline, once for all tests here. Its cache is read by tests and never written."""
+    folder = make_project(tmp_path_factory.mktemp("ran"))
+    photos = cast(tmp_path_factory.mktemp("photos"), PEOPLE, 6)
+    run(folder, "castline", "data", "use", str(photos), "--batch", "one")
+    run(folder, "dvc", "repro")
+    commit(folder)
+    return Shared(folder, photos)
+
+
+def commit(folder: Path) -> None:
+    """Everything into git."""
+    run(folder, "git", "add", "-A")
+    run(folder, "git", "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "-q", "--allow-empty", "-m", "t")

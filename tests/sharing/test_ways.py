@@ -1,0 +1,187 @@
+"""A second clone runs nothing that the first has run: through S3, through a shared cache, through a folder."""
+
+import re
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import boto3
+import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError
+from moto.server import ThreadedMotoServer
+from projects import run
+from s3_double import ACCESS_KEY, BUCKET, REGION, SECRET_KEY, S3Double
+from sharing.conftest import Shared, commit
+
+pytestmark = pytest.mark.slow
+
+OUTPUTS = ("build/dataset.parquet", "build/faces/one.parquet", "build/model", "reports/index.html", "models/recognizer")
+
+
+def ran_stages(output: str) -> list[str]:
+    return re.findall(r"Running stage '([^']+)'", output)
+
+
+def clone_of(project: Path, folder: Path) -> Path:
+    run(project.parent, "git", "clone", "-q", str(project), str(folder))
+    return folder
+
+
+def first_clone(ran: Shared, folder: Path) -> Path:
+    """The project that has run, with its cache, to be changed at will."""
+    shutil.copytree(ran.project, folder, symlinks=True)
+    return folder
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    found = {}
+    for name in OUTPUTS:
+        path = folder / name
+        files = [path] if path.is_file() else sorted(path.iterdir())
+        found |= {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
+    return found
+
+
+@contextmanager
+def moto() -> Iterator[str]:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        yield f"http://{host}:{port}"
+    finally:
+        server.stop()
+
+
+@contextmanager
+def double() -> Iterator[str]:
+    with S3Double() as server:
+        yield server.url
+
+
+@contextmanager
+def rclone() -> Iterator[str]:
+    """`rclone serve s3`, a server of another make that checks signatures, where it is installed."""
+    program = shutil.which("rclone")
+    if program is None:
+        pytest.skip("rclone is not installed")
+    raise NotImplementedError
+
+
+def client(url: str, secret: str = SECRET_KEY, key: str = ACCESS_KEY) -> "boto3.client":
+    return boto3.client(
+        "s3", endpoint_url=url, region_name=REGION, aws_access_key_id=key, aws_secret_access_key=secret,
+        config=Config(retries={"max_attempts": 0}),
+    )  # fmt: skip
+
+
+@pytest.fixture(params=[moto, double])
+def s3(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+    monkeypatch.setenv("AWS_REGION", REGION)
+    with request.param() as url:
+        if request.param is moto:
+            client(url).create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
+        yield url
+
+
+def test_through_s3_a_second_clone_runs_nothing(ran: Shared, s3: str, tmp_path: Path) -> None:
+    first = first_clone(ran, tmp_path / "first")
+    run(first, "dvc", "remote", "add", "-d", "team", f"s3://{BUCKET}/castline")
+    run(first, "dvc", "remote", "modify", "team", "endpointurl", s3)
+    run(first, "dvc", "remote", "modify", "team", "verify", "true")
+    commit(first)
+    run(first, "dvc", "push", "--run-cache")
+
+    second = clone_of(first, tmp_path / "second")
+    run(second, "dvc", "pull", "--run-cache")
+    assert ran_stages(run(second, "dvc", "repro")) == []
+    assert contents(second) == contents(first)
+
+
+def test_through_a_folder_a_second_clone_runs_nothing_and_the_first_gets_its_runs(ran: Shared, tmp_path: Path) -> None:
+    first = first_clone(ran, tmp_path / "first")
+    run(first, "dvc", "remote", "add", "-d", "team", str(tmp_path / "remote"))
+    commit(first)
+    run(first, "castline", "share", "push")
+
+    second = clone_of(first, tmp_path / "second")
+    # The photos lie elsewhere, or nowhere: the link of the first machine is no use here.
+    shutil.move(ran.photos, tmp_path / "photos")
+    try:
+        run(second, "dvc", "pull", "--run-cache")
+        assert "No such file or directory" in run(second, "dvc", "repro", "--allow-missing", fails=True)
+        (second / "data/one").unlink()
+        assert ran_stages(run(second, "dvc", "repro", "--allow-missing")) == []
+        assert contents(second) == contents(first)
+        (second / "data/one").symlink_to(tmp_path / "photos")
+        assert ran_stages(run(second, "dvc", "repro")) == []
+    finally:
+        shutil.move(tmp_path / "photos", ran.photos)
+
+    run(second, "castline", "compose", "head.dropout=0.5")
+    assert ran_stages(run(second, "dvc", "repro", "train")) == ["train"]
+    run(second, "castline", "share", "push")
+    run(first, "castline", "compose", "head.dropout=0.5")
+    run(first, "dvc", "pull", "--run-cache")
+    assert ran_stages(run(first, "dvc", "repro", "--pull", "train")) == []
+    for name in ("build/model/model.safetensors", "reports/curves.csv", "dvc.lock"):
+        assert (first / name).read_bytes() == (second / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("links", ["hardlink", "symlink"])
+def test_through_a_shared_cache_nothing_is_copied_and_stages_write_no_link(
+    ran: Shared, links: str, tmp_path: Path
+) -> None:
+    first, cache = first_clone(ran, tmp_path / "first"), tmp_path / "share" / "cache"
+    for setting in (
+        ("cache.dir", str(cache)), ("cache.shared", "group"), ("cache.type", f"reflink,{links}"),
+        ("core.hardlink_lock", "true"),
+    ):  # fmt: skip
+        run(first, "dvc", "config", *setting)
+    commit(first)
+    shutil.copytree(ran.project / ".dvc/cache", cache)  # as `dvc cache migrate` of an old clone: moved once
+    second = clone_of(first, tmp_path / "second")
+    run(second, "dvc", "checkout")
+    assert ran_stages(run(second, "dvc", "repro")) == []
+    assert contents(second) == contents(first)
+    table = second / "build/dataset.parquet"
+    assert table.is_symlink() if links == "symlink" else table.stat().st_nlink > 1
+    assert stat.S_IMODE(table.stat().st_mode) == 0o444
+
+    objects = {path: path.read_bytes() for path in (cache / "files").rglob("*") if path.is_file()}
+    run(second, "castline", "compose", "head.dropout=0.5")
+    assert ran_stages(run(second, "dvc", "repro", "evaluate")) == ["train", "evaluate"]
+    assert all(path.read_bytes() == body for path, body in objects.items())  # no stage wrote through a link
+    new = [path for path in (cache / "files").rglob("*") if path.is_file() and path not in objects]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in new} == {0o444}
+    made = {stat.S_IMODE(path.parent.stat().st_mode) for path in new}
+    assert 0o2775 in made
+    run(first, "castline", "compose", "head.dropout=0.5")
+    assert ran_stages(run(first, "dvc", "repro", "evaluate")) == []
+    assert "0 are not here" in run(first, "castline", "share", "check", "--all")
+
+
+def test_the_double_refuses_what_is_not_signed_for() -> None:
+    with S3Double() as server:
+        client(server.url).put_object(Bucket=BUCKET, Key="a b/ü+~*.bin", Body=b"body")
+        assert server.objects == {"a b/ü+~*.bin": b"body"}
+        for wrong, code in (
+            (client(server.url, secret="other"), "SignatureDoesNotMatch"),
+            (client(server.url, key="AKIAOTHER"), "InvalidAccessKeyId"),
+        ):
+            with pytest.raises(ClientError, match=code):
+                wrong.put_object(Bucket=BUCKET, Key="b", Body=b"body")
+        changed = client(server.url)
+        changed.meta.events.register("before-send.s3.PutObject", lambda request, **_: _change(request))
+        with pytest.raises(ClientError, match="XAmzContentSHA256Mismatch"):
+            changed.put_object(Bucket=BUCKET, Key="b", Body=b"body")
+        assert set(server.objects) == {"a b/ü+~*.bin"}
+
+
+def _change(request: object) -> None:
+    request.body = b"ydob"  # type: ignore[attr-defined]
