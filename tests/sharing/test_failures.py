@@ -159,12 +159,13 @@ def test_a_damaged_object_of_a_remote_is_refused_with_verify_and_can_be_replaced
     damage(bad, "cut")
     second = another(clone)
     run(second, "dvc", "pull")  # DVC takes it as it comes
-    assert "damaged" in run(second, "castline", "share", "check", fails=True)
+    assert f"damaged: {name}" in run(second, "castline", "share", "check", fails=True)
     run(second, "dvc", "remote", "modify", "team", "verify", "true")
     said = run(second, "dvc", "pull", fails=True)
-    print(said)
+    assert "Checkout failed for following targets:\nalone.bin" in said
     assert not (second / "alone.bin").exists()
+    assert "up to date" in run(clone, "dvc", "push")  # there is an object of that name
     bad.rename(remote / "bad")
-    print(run(clone, "dvc", "push"))
+    assert "1 file pushed" in run(clone, "dvc", "push")
     run(second, "dvc", "pull")
     assert contents(second) == before

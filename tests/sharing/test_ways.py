@@ -1,9 +1,13 @@
 """A second clone runs nothing that the first has run: through S3, through a shared cache, through a folder."""
 
+import os
 import re
 import shutil
 import stat
+import subprocess
+import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -64,11 +68,24 @@ def double() -> Iterator[str]:
 
 @contextmanager
 def rclone() -> Iterator[str]:
-    """`rclone serve s3`, a server of another make that checks signatures, where it is installed."""
+    """`rclone serve s3`: a server of another make that checks signatures, where it is installed."""
     program = shutil.which("rclone")
     if program is None:
         pytest.skip("rclone is not installed")
-    raise NotImplementedError
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, BUCKET).mkdir()
+        command = [
+            program, "serve", "s3", folder, "--config", os.devnull, "--addr", "127.0.0.1:0",
+            "--auth-key", f"{ACCESS_KEY},{SECRET_KEY}",
+        ]  # fmt: skip
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
+            assert server.stderr is not None
+            try:
+                found = re.search(r"http://127\.0\.0\.1:\d+", server.stderr.readline())
+                assert found
+                yield found[0]
+            finally:
+                server.kill()
 
 
 def client(url: str, secret: str = SECRET_KEY, key: str = ACCESS_KEY) -> "boto3.client":
@@ -78,7 +95,7 @@ def client(url: str, secret: str = SECRET_KEY, key: str = ACCESS_KEY) -> "boto3.
     )  # fmt: skip
 
 
-@pytest.fixture(params=[moto, double])
+@pytest.fixture(params=[moto, double, rclone])
 def s3(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
@@ -155,7 +172,11 @@ def test_through_a_shared_cache_nothing_is_copied_and_stages_write_no_link(
 
     objects = {path: path.read_bytes() for path in (cache / "files").rglob("*") if path.is_file()}
     run(second, "castline", "compose", "head.dropout=0.5")
-    assert ran_stages(run(second, "dvc", "repro", "evaluate")) == ["train", "evaluate"]
+    run(first, "castline", "compose", "split.salt=other")
+    with ThreadPoolExecutor() as both:  # two clones write into one cache at once
+        other = both.submit(run, first, "dvc", "repro", "dataset")
+        assert ran_stages(run(second, "dvc", "repro", "evaluate")) == ["train", "evaluate"]
+    assert ran_stages(other.result()) == ["dataset"]
     assert all(path.read_bytes() == body for path, body in objects.items())  # no stage wrote through a link
     new = [path for path in (cache / "files").rglob("*") if path.is_file() and path not in objects]
     assert {stat.S_IMODE(path.stat().st_mode) for path in new} == {0o444}
