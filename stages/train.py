@@ -110,7 +110,7 @@ def tuned(head: Head, examples: Examples, batches: list[str], settings: Training
 
 
 def named(head: HeadSettings) -> str:
-    return f"dropout {head.dropout:g}" if head.kind == "softmax" else head.kind
+    return f"dropout={head.dropout:g}" if head.kind == "softmax" else head.kind
 
 
 def summary(examples: Examples, train: Part, val: Part, fitted: Fitted) -> None:

@@ -38,7 +38,7 @@ def test_a_recipe_runs(project: Path, tmp_path: Path, name: str) -> None:
     if name.startswith("seed"):
         with (folder / "reports/curves.csv").open() as file:
             runs = [(row["run"], int(row["epoch"])) for row in csv.DictReader(file)]
-        assert runs == [(run, epoch) for run in ("dropout 0.5", "dropout 0") for epoch in range(1, 11)]
+        assert runs == [(run, epoch) for run in ("dropout=0.5", "dropout=0") for epoch in range(1, 11)]
         report = (folder / "reports/index.html").read_text()
         assert "heads that differ in dropout alone" in report
         base = json.loads((folder / "build/model/base/base.json").read_text())

@@ -10,6 +10,7 @@ import yaml
 from projects import ROOT, cast, copy, make_project, run
 
 from castline import tables
+from castline.scoring import Scorer
 
 pytestmark = pytest.mark.slow
 
@@ -104,7 +105,15 @@ def test_a_second_run_does_nothing(project: Path) -> None:
 
 @pytest.mark.parametrize(
     "output",
-    ["build/faces/one.parquet", "build/dataset.parquet", "build/model", "reports/index.html", "models/recognizer"],
+    [
+        "build/faces/one.parquet",
+        "build/dataset.parquet",
+        "build/model/base",
+        "build/model/head.safetensors",
+        "build/converted",
+        "reports/index.html",
+        "models/recognizer",
+    ],
 )
 def test_a_deleted_output_comes_back_without_running_anything(project: Path, output: str) -> None:
     path = project / output
@@ -114,13 +123,13 @@ def test_a_deleted_output_comes_back_without_running_anything(project: Path, out
     assert {file.name: file.read_bytes() for file in ([path] if path.is_file() else path.iterdir())} == before
 
 
-def test_another_head_reruns_no_face_and_no_feature(project: Path, tmp_path: Path) -> None:
+def test_another_head_reruns_no_face_no_feature_and_converts_nothing(project: Path, tmp_path: Path) -> None:
     elsewhere = tmp_path / "project"
     shutil.copytree(project, elsewhere, symlinks=True)
     run(elsewhere, "castline", "compose", "head.dropout=0.5")
-    assert ran(run(elsewhere, "dvc", "repro", "evaluate")) == ["train", "evaluate"]
+    assert ran(run(elsewhere, "dvc", "repro")) == ["train", "evaluate", "export"]
     run(elsewhere, "castline", "compose")
-    assert ran(run(elsewhere, "dvc", "repro", "evaluate")) == []  # from the run-cache
+    assert ran(run(elsewhere, "dvc", "repro")) == []  # from the run-cache
 
 
 def test_a_new_batch_runs_for_its_own_photos_and_moves_no_other(project: Path, tmp_path: Path) -> None:
@@ -134,7 +143,7 @@ def test_a_new_batch_runs_for_its_own_photos_and_moves_no_other(project: Path, t
     ]  # fmt: skip
     rows = tables.read(elsewhere / "build/dataset.parquet").to_pylist()
     assert {row["photo"]: row["split"] for row in rows if row["batch"] == "one"} == old
-    assert json.loads((elsewhere / "build/model/model.json").read_text())["people"] == [*PEOPLE, "kamal"]
+    assert Scorer.read(elsewhere / "build/model/head.safetensors").people == (*PEOPLE, "kamal")
 
 
 def test_the_same_photos_elsewhere_give_the_same_bytes(project: Path, tmp_path: Path) -> None:
@@ -157,7 +166,7 @@ def test_the_bundle_holds_what_it_says(project: Path) -> None:
         assert file["agreement"] >= 0.9
         assert file["latency_ms"] > 0
     assert bundle["provenance"]["base_model"]["licence"] == "CC0-1.0"
-    assert {path.suffix for path in folder.iterdir()} <= {".json", ".onnx", ".tflite", ".safetensors"}
+    assert {path.suffix for path in folder.iterdir()} == {".json", ".onnx", ".tflite", ".safetensors", ".parquet"}
 
 
 def test_identify_names_people_and_draws_them(project: Path, tmp_path: Path) -> None:
@@ -216,7 +225,7 @@ def test_a_file_that_is_worse_than_allowed_stops_the_stage_or_is_left_out(projec
     """Weights ruined on purpose: int8 of a net that was calibrated on one black face."""
     elsewhere = tmp_path / "project"
     shutil.copytree(project, elsewhere, symlinks=True)
-    script = elsewhere / "stages/export.py"
+    script = elsewhere / "stages/convert.py"
     script.write_text(
         script.read_text().replace("np.stack([faces[i] for i in spread])", "np.zeros_like(faces[0])[None]")
     )

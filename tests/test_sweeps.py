@@ -132,7 +132,7 @@ def test_a_study_goes_on_after_an_interrupt_and_a_kill_and_its_winner_is_applied
     assert settings["training"]["lr"] == best["settings"]["training.lr"]
     assert settings["training"]["patience"] == 2
     kept = [row for row in run(project, "git", "show", f"{ref}:reports/curves.csv").split() if row.endswith(",1")]
-    assert [float(row.split(",")[2]) for row in kept] == [best["value"]]
+    assert [float(row.split(",")[3]) for row in kept] == [best["value"]]
     assert "top1" in best["test_metrics"]
 
     assert f"next: dvc exp apply {name}" in run(project, *command[:-1], "--trials", "3")

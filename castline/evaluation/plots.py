@@ -91,7 +91,7 @@ class Curves:
 
     epoch: numbers of the epochs. Losses as trained with, accuracies 0 to 1.
     kept: the epoch whose weights were kept by early stopping, None for the last.
-    run: what tells it from others that are drawn beside it, such as "dropout 0.5".
+    run: what tells it from others that are drawn beside it, such as "dropout=0.5".
     """
 
     epoch: Sequence[int]

@@ -98,7 +98,7 @@ def fine_tune(
         module.progress = resumed or module.progress
         if not module.finished():
             known = module.checkpoint if resumed else None
-            _lightning(settings, trainer).fit(module, ckpt_path=known, weights_only=True)
+            _lightning(settings, trainer, validate=len(val) > 0).fit(module, ckpt_path=known, weights_only=True)
         # Other processes hand their weights back this way and no other, so it is taken in any case.
         progress = _read(module.checkpoint) or module.progress
     torch.set_num_threads(threads)
@@ -192,9 +192,8 @@ class _Training(pl.LightningModule):
         order = epoch_order(people, seed, epoch, self.settings.balanced)
         return self._loader("train", order, self.augmentation, (seed, epoch))
 
-    def val_dataloader(self) -> DataLoader[_Batch] | list[Any]:
-        order = np.arange(len(self.faces["val"]))
-        return self._loader("val", order, AugmentationSettings(), ()) if len(order) else []
+    def val_dataloader(self) -> DataLoader[_Batch]:
+        return self._loader("val", np.arange(len(self.faces["val"])), AugmentationSettings(), ())
 
     def _loader(
         self, part: str, order: NDArray[np.int64], augmentation: AugmentationSettings, numbers: tuple[int, ...]
@@ -363,7 +362,7 @@ def _check(train: Faces, settings: TrainingSettings, trainer: TrainerSettings) -
         )
 
 
-def _lightning(settings: TrainingSettings, trainer: TrainerSettings) -> pl.Trainer:
+def _lightning(settings: TrainingSettings, trainer: TrainerSettings, validate: bool) -> pl.Trainer:
     return pl.Trainer(
         accelerator=trainer.accelerator,
         devices=trainer.devices,
@@ -374,6 +373,7 @@ def _lightning(settings: TrainingSettings, trainer: TrainerSettings) -> pl.Train
         max_epochs=settings.epochs,
         reload_dataloaders_every_n_epochs=1,
         use_distributed_sampler=False,
+        limit_val_batches=1.0 if validate else 0,
         num_sanity_val_steps=0,
         logger=False,
         enable_checkpointing=False,

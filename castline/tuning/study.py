@@ -233,7 +233,9 @@ def objective_of(curves: str, objective: str) -> tuple[float, int]:
 
     Raises: DataError, also when there were no validation faces.
     """
-    kept = [row for row in csv.DictReader(curves.splitlines()) if row.get("kept") == "1"]
+    rows = list(csv.DictReader(curves.splitlines()))
+    own = [row for row in rows if row.get("run") == rows[0].get("run")]  # the model's, before those drawn beside it
+    kept = [row for row in own if row.get("kept") == "1"]
     if len(kept) != 1:
         raise DataError(f"{_CURVES} marks {len(kept)} epochs as kept, not one")
     if not kept[0].get(objective):

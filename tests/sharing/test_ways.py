@@ -143,7 +143,7 @@ def test_through_a_folder_a_second_clone_runs_nothing_and_the_first_gets_its_run
     run(first, "castline", "compose", "head.dropout=0.5")
     run(first, "dvc", "pull", "--run-cache")
     assert ran_stages(run(first, "dvc", "repro", "--pull", "train")) == []
-    for name in ("build/model/model.safetensors", "reports/curves.csv", "dvc.lock"):
+    for name in ("build/model/head.safetensors", "reports/curves.csv", "dvc.lock"):
         assert (first / name).read_bytes() == (second / name).read_bytes(), name
 
 
