@@ -12,7 +12,7 @@ repro: install
 	$(BIN)/dvc repro
 
 test: install
-	$(BIN)/pytest
+	$(BIN)/pytest -n logical --dist loadscope
 
 install: $(VENV)/.installed
 

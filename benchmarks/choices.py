@@ -13,7 +13,6 @@ base model, training alone. Megabytes are those of the network in float32 with i
 import argparse
 import json
 import os
-import shlex
 import subprocess
 import sys
 import tempfile
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import environment, make_project, run
-from record import record
+from record import command_line, record
 
 ROOT = Path(__file__).parents[1]
 COLUMNS = ("base_model", "head", "tune", "top1", "top1_low", "top1_high", "epochs", "cpu_s", "mb")
@@ -37,7 +36,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help="the project's folder; a temporary one if left out")
     parser.add_argument("--csv", type=Path, default=ROOT / "benchmarks" / "choices.csv", help="rows are appended")
     options = parser.parse_args()
-    command = shlex.join(["python", "benchmarks/choices.py", options.photos.name, *sys.argv[2:]])
+    command = command_line(options.photos)
     print(f"$ {command}\n")
     print(f"{'base model':<20}{'head':<11}{'tuned':<12}{'top-1':>7}{'95 %':>16}{'epochs':>8}{'CPU s':>8}{'MB':>7}")
     rows = []

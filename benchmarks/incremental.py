@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import environment, make_project, run
-from record import record
+from record import command_line, record
 
 ROOT = Path(__file__).parents[1]
 COLUMNS = (
@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="Hydra overrides, for all runs")
     parser.add_argument("--csv", type=Path, default=ROOT / "benchmarks" / "incremental.csv", help="rows are appended")
     options = parser.parse_args()
-    command = shlex.join(["python", "benchmarks/incremental.py", options.photos.name, *sys.argv[2:]])
+    command = command_line(options.photos)
     print(f"$ {command}\n")
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)

@@ -16,14 +16,14 @@ from record import record
 from tqdm import tqdm
 
 from castline import machine, params
+from castline.embedding.base_models import build
+from castline.embedding.base_settings import BaseModelSettings
+from castline.embedding.features import embed
 from castline.evaluation.measures import verification_roc
 from castline.faces.detection import DetectorSettings
 from castline.faces.extract import extract
 from castline.photos.batches import Entry
 from castline.photos.decode import PhotoSettings
-from castline.training.base_models import build
-from castline.training.base_settings import BaseModelSettings
-from castline.training.features import embed
 
 ROOT = Path(__file__).parents[1]
 

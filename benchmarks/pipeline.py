@@ -23,7 +23,7 @@ from pathlib import Path
 from record import record
 
 ROOT = Path(__file__).parents[1]
-STAGES = ("faces", "reference", "embeddings", "dataset", "base", "features", "train", "evaluate", "export")
+STAGES = ("faces", "reference", "embeddings", "dataset", "base", "features", "train", "evaluate", "convert", "export")
 
 
 def main() -> None:

@@ -3,11 +3,26 @@
 import csv
 import os
 import platform
+import shlex
+import sys
 from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 
 COLUMNS = ["command", "machine", "versions", "kind", "name", "measure", "value"]
+
+
+def command_line(photos: Path) -> str:
+    """The command that is running, as anybody would type it: without the paths of this machine.
+
+    photos: its first argument.
+    """
+    words, skipped = ["python", f"benchmarks/{Path(sys.argv[0]).name}", photos.name], False
+    for word in sys.argv[2:]:
+        if not skipped and word not in ("--work", "--csv"):
+            words.append(word)
+        skipped = word in ("--work", "--csv")
+    return shlex.join(words)
 
 
 def record(path: Path, command: str, rows: Iterable[tuple[str, str, str, object]]) -> None:

@@ -19,10 +19,11 @@ from typing import Any
 from castline.errors import BundleError
 from castline.weights import sha256_of
 
-__all__ = ["FORMAT", "HEAD", "Bundle", "BundledFile", "checked", "read_bundle", "write_bundle"]
+__all__ = ["FORMAT", "HEAD", "MEMORY", "Bundle", "BundledFile", "checked", "read_bundle", "write_bundle"]
 
 FORMAT = 2
 HEAD = "head.safetensors"
+MEMORY = "memory.parquet"
 _NAME = "bundle.json"
 
 

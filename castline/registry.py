@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from castline.download import cached, hush_hub
+from castline.embedding.base_settings import BaseModelSettings
+from castline.embedding.download import cached, hush_hub
+from castline.embedding.entries import read_entries
 from castline.errors import CastlineError
 from castline.runtime.draw import printable
-from castline.training.base_settings import BaseModelSettings
-from castline.training.entries import read_entries
 from castline.weights import checked_file, packaged_file
 
 __all__ = ["as_json", "as_table", "is_here"]

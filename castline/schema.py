@@ -7,14 +7,14 @@ from omegaconf import OmegaConf
 
 from castline import params
 from castline.curation.settings import CurationSettings, SplitSettings
+from castline.embedding.augment_settings import AugmentationSettings
+from castline.embedding.base_settings import BaseModelSettings, LicenceSettings
+from castline.embedding.entries import check_licence
 from castline.errors import ConfigError
 from castline.export.settings import ExportSettings
 from castline.faces.detection import DetectorSettings
 from castline.photos.batches import DataSettings
 from castline.photos.decode import PhotoSettings
-from castline.training.augment_settings import AugmentationSettings
-from castline.training.base_settings import BaseModelSettings, LicenceSettings
-from castline.training.entries import check_licence
 from castline.training.settings import HeadSettings, TrainerSettings, TrainingSettings
 
 __all__ = ["SECTIONS", "check"]

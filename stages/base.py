@@ -8,11 +8,10 @@ import sys
 from pathlib import Path
 
 from castline import params, released, tables
-from castline.bundle import read_bundle
+from castline.bundle import MEMORY, read_bundle
+from castline.embedding.base_settings import BaseModelSettings, LicenceSettings
+from castline.embedding.entries import check_licence
 from castline.errors import ConfigError, exits_cleanly
-from castline.training.base_settings import BaseModelSettings, LicenceSettings
-from castline.training.entries import check_licence
-from castline.training.memory import seen_in
 from castline.training.settings import TrainingSettings
 
 BUILD = Path("build")
@@ -38,12 +37,14 @@ def main(role: str) -> None:
                 f"base_model is {settings.name}, but {training.start} has {name}", f"-S base_model={name}"
             )
     else:
-        from castline.training.base_models import build, save
+        from castline.embedding.base_models import build, save
 
         save(build(settings, training.start, training.seed), settings, BUILD / role)
     if role == "base":
-        seen = seen_in(BUILD / role) if training.mode == "incremental" else tables.DATASET.empty_table()
-        tables.write(BUILD / "seen.parquet", seen.schema, seen)
+        seen = tables.DATASET.empty_table()
+        if training.mode == "incremental":  # what the version's dataset was, without its features
+            seen = tables.read(BUILD / role / MEMORY, tables.DATASET.names)
+        tables.write(BUILD / "seen.parquet", tables.DATASET, seen)
 
 
 if __name__ == "__main__":

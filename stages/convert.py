@@ -10,13 +10,13 @@ import pyarrow as pa
 
 from castline import params, tables
 from castline.bundle import read_bundle
+from castline.embedding.base_settings import BaseModelSettings
+from castline.embedding.crops import Crops
+from castline.embedding.feature_tables import fingerprint
 from castline.errors import exits_cleanly
 from castline.export.run import opened, run
 from castline.export.settings import ExportSettings
 from castline.photos.batches import DataSettings
-from castline.training.base_settings import BaseModelSettings
-from castline.training.crops import Crops
-from castline.training.feature_tables import fingerprint
 
 BUILD, CONVERTED = Path("build"), Path("build/converted")
 
@@ -73,8 +73,8 @@ def taken_over(folder: Path, formats: list[str]) -> dict[str, str]:
 def converted(faces: Crops, settings: ExportSettings, folder: Path) -> dict[str, str]:
     import torch
 
+    from castline.embedding import base_models
     from castline.export.tflite import export
-    from castline.training import base_models
 
     torch.set_num_threads(1)
     # Spread over the training faces, which stand person by person.

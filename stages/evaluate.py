@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from castline import params, tables
-from castline.bundle import HEAD
+from castline.bundle import HEAD, MEMORY
 from castline.errors import exits_cleanly
 from castline.evaluation import plots
 from castline.evaluation.measures import Evaluation, Funnel
@@ -16,7 +16,7 @@ from castline.evaluation.report import Mistake, ReportContent, Training, write_r
 from castline.metrics import write_metrics
 from castline.photos.batches import DataSettings
 from castline.scoring import Scorer
-from castline.training.memory import MEMORY, part_of
+from castline.training.memory import part_of
 from castline.training.settings import TrainingSettings
 from castline.weights import sha256_of
 

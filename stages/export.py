@@ -14,7 +14,7 @@ from omegaconf import OmegaConf
 
 import castline
 from castline import params, tables
-from castline.bundle import HEAD, Bundle, BundledFile, write_bundle
+from castline.bundle import HEAD, MEMORY, Bundle, BundledFile, write_bundle
 from castline.errors import exits_cleanly
 from castline.export.gate import FileReport, check, measure, table
 from castline.export.settings import ExportSettings
@@ -23,7 +23,7 @@ from castline.faces.detectors import detector_file
 from castline.metrics import write_metrics
 from castline.photos.decode import PhotoSettings
 from castline.scoring import Scorer
-from castline.training.memory import MEMORY, part_of, probed
+from castline.training.memory import part_of, probed
 from castline.weights import sha256_of
 
 BUILD, MODEL, CONVERTED = Path("build"), Path("build/model"), Path("build/converted")

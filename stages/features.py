@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 from castline import params
+from castline.embedding.augment_settings import AugmentationSettings
+from castline.embedding.feature_tables import write_features
 from castline.errors import exits_cleanly
-from castline.training.augment_settings import AugmentationSettings
-from castline.training.feature_tables import write_features
 
 
 @exits_cleanly

@@ -8,11 +8,12 @@ import numpy as np
 import torch
 
 from castline import params, tables
+from castline.bundle import HEAD, MEMORY
+from castline.embedding.augment_settings import AugmentationSettings
 from castline.errors import ConfigError, exits_cleanly
 from castline.photos.batches import DataSettings
 from castline.scoring import Scorer
 from castline.training import memory
-from castline.training.augment_settings import AugmentationSettings
 from castline.training.examples import Examples, Part, read_examples
 from castline.training.fit import Fitted, fit_head, write_curves
 from castline.training.heads import Head, build_head, head_of
@@ -31,7 +32,7 @@ def main() -> None:
     examples = read_examples(Path("build"), batches)
 
     if settings.mode == "incremental":
-        known = tables.read(BASE / memory.MEMORY)
+        known = tables.read(BASE / MEMORY)
         examples, head, train, val = taken_up(examples, known, head_settings)
     else:
         known = None
@@ -44,13 +45,13 @@ def main() -> None:
             shutil.copyfile(BASE / file, MODEL / "base" / file)
     else:
         fitted, examples = tuned(head, examples, batches, settings)
-    head.scorer(examples.people).write(MODEL / "head.safetensors")
+    head.scorer(examples.people).write(MODEL / HEAD)
 
     parts = [examples.part(split, plain=True) for split in ("train", "val", "test")]
     remembered = memory.memory_of(tables.read(Path("build/dataset.parquet")), parts[0], parts[1:], settings.exemplars)
     if known is not None:
         remembered = memory.join(known, remembered)
-    tables.write(MODEL / memory.MEMORY, remembered.schema, remembered)
+    tables.write(MODEL / MEMORY, remembered.schema, remembered)
 
     runs = {named(head_settings): fitted}
     for dropout in settings.beside:
@@ -70,7 +71,7 @@ def new_head(kind: HeadSettings, settings: TrainingSettings, train: Part, people
 
 def taken_up(examples: Examples, known: "tables.pa.Table", settings: HeadSettings) -> tuple[Examples, Head, Part, Part]:
     """The version's head with the new people in it, and the faces to go on with: new ones, and those it remembers."""
-    scorer = Scorer.read(BASE / "head.safetensors")
+    scorer = Scorer.read(BASE / HEAD)
     if HeadSettings(**scorer.settings) != settings:
         raise ConfigError(
             f"head is {settings}, but the version to go on from has {HeadSettings(**scorer.settings)}",
@@ -88,8 +89,8 @@ def taken_up(examples: Examples, known: "tables.pa.Table", settings: HeadSetting
 
 def tuned(head: Head, examples: Examples, batches: list[str], settings: TrainingSettings) -> tuple[Fitted, Examples]:
     """More than the head, tuned on the faces themselves; the examples with the features that they then have."""
-    from castline.training import base_models
-    from castline.training.features import embed
+    from castline.embedding import base_models
+    from castline.embedding.features import embed
     from castline.training.finetune import Faces, fine_tune
 
     base, base_settings = base_models.load(BASE)
@@ -99,6 +100,11 @@ def tuned(head: Head, examples: Examples, batches: list[str], settings: Training
     trainer = params.read("trainer", TrainerSettings)
     augmentation = params.read("augmentation", AugmentationSettings)
     checkpoints = Path("build/checkpoints")
+    if settings.start != "scratch":
+        # First the head alone, on the features that are there: a base model that follows the gradients of a head that
+        # knows nothing yet unlearns (Kumar et al., Fine-tuning can distort pretrained features, 2022).
+        alone = TrainingSettings(seed=settings.seed, balanced=settings.balanced)
+        fit_head(head, examples.part("train"), examples.part("val"), alone)
     fitted = fine_tune(
         base, head, faces["train"], faces["val"], base_settings, settings, trainer, augmentation, checkpoints
     )

@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 from castline import project, registry
 from castline.cli import app
+from castline.embedding.entries import read_entries
 from castline.errors import ConfigError
-from castline.training.entries import read_entries
 
 
 @pytest.fixture

@@ -156,7 +156,7 @@ def test_a_trial_that_fails_says_why_and_the_study_goes_on(project: Path) -> Non
     setting = tuned("setting", 2, "space: {head.dropout: {choices: [1.5]}}")
     assert "setting-0002  failed: head.dropout=1.5, allowed is 0 or more and below 1" in setting
     assert "setting: 2 of 2 trials, 2 failed" in setting
-    stage = tuned("stage", 1, "fixed: [base_model.sha256=00]\nspace: {training.lr: {choices: [0.1]}}")
+    stage = tuned("stage", 1, f"fixed: [base_model.sha256={'a' * 64}]\nspace: {{training.lr: {{choices: [0.1]}}}}")
     assert re.search(r"stage-0001  failed: .*dlib_face_recognition.*stage-0001\.log", stage)
     assert "Traceback" not in setting + stage
 

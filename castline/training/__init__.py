@@ -1,1 +1,1 @@
-"""Base models, features, heads and how they are trained."""
+"""Heads, fine-tuning, and what a version remembers to go on from."""

@@ -32,13 +32,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from castline import machine
+from castline.embedding.augment import augment
+from castline.embedding.augment_settings import AugmentationSettings
+from castline.embedding.base_models import BaseModel
+from castline.embedding.base_settings import BaseModelSettings
+from castline.embedding.crops import Crops
+from castline.embedding.dlib_resnet import FrozenNorm
 from castline.errors import ConfigError, WeightsError
-from castline.training.augment import augment
-from castline.training.augment_settings import AugmentationSettings
-from castline.training.base_models import BaseModel
-from castline.training.base_settings import BaseModelSettings
-from castline.training.crops import Crops
-from castline.training.dlib_resnet import FrozenNorm
 from castline.training.fit import Fitted
 from castline.training.settings import TrainerSettings, TrainingSettings
 
@@ -97,6 +97,8 @@ def fine_tune(
     with _quiet(), _loopback():
         resumed = _read(module.checkpoint)
         module.progress = resumed or module.progress
+        if resumed:
+            print(f"going on after epoch {len(resumed['history'])}")
         if not module.finished():
             known = module.checkpoint if resumed else None
             _lightning(settings, trainer, validate=len(val) > 0).fit(module, ckpt_path=known, weights_only=True)

@@ -6,7 +6,6 @@ trained on. No picture is kept; but features are biometric data all the same, so
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -15,9 +14,7 @@ from numpy.typing import NDArray
 from castline import tables
 from castline.training.examples import Part
 
-__all__ = ["MEMORY", "herd", "join", "memory_of", "part_of", "probed", "seen_in", "trained_on"]
-
-MEMORY = "memory.parquet"
+__all__ = ["herd", "join", "memory_of", "part_of", "probed", "trained_on"]
 
 
 def memory_of(dataset: pa.Table, train: Part, others: Sequence[Part], exemplars: int) -> pa.Table:
@@ -41,14 +38,6 @@ def memory_of(dataset: pa.Table, train: Part, others: Sequence[Part], exemplars:
 def join(earlier: pa.Table, later: pa.Table) -> pa.Table:
     """Two memories as one, the earlier first; columns that one of them lacks are null there."""
     return pa.concat_tables([earlier, later], promote_options="default")
-
-
-def seen_in(folder: Path) -> pa.Table:
-    """The rows of a version's memory without features: what its dataset was.
-
-    Raises: DataError when there is no memory in `folder`.
-    """
-    return tables.read(folder / MEMORY, tables.DATASET.names).cast(tables.DATASET)
 
 
 def probed(memory: pa.Table, probes: pa.Table, same_files: bool) -> pa.Table:

@@ -16,6 +16,10 @@ from sample_faces import sample_chips
 from torch import Tensor, nn
 
 from castline import params
+from castline.embedding import base_models
+from castline.embedding.base_models import BaseModelSettings
+from castline.embedding.crops import Crops
+from castline.embedding.features import embed
 from castline.errors import CastlineError, DataError
 from castline.export.gate import measure
 from castline.export.onnx import export_onnx
@@ -23,10 +27,6 @@ from castline.export.run import opened, run
 from castline.export.settings import FORMATS
 from castline.export.tflite import export
 from castline.scoring import Scorer
-from castline.training import base_models
-from castline.training.base_models import BaseModelSettings
-from castline.training.crops import Crops
-from castline.training.features import embed
 from castline.training.heads import HeadSettings, SoftmaxHead
 
 CONF = Path(__file__).parents[2] / "conf"

@@ -90,6 +90,23 @@ def test_a_loss_that_is_no_number_is_said() -> None:
         fit_head(untrained(part((20, 20), 1), HeadSettings(), 2), train, part((6, 6), 2), SETTINGS)
 
 
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_its_optimizer_is_pytorchs(weight_decay: float) -> None:
+    """The same weights as with torch.optim.AdamW, to the bit but for rounding."""
+    train = part((20, 11), 1)  # of one size, the biases' gradients would be rounding and nothing else
+    settings = TrainingSettings(epochs=5, lr=0.02, batch_size=len(train), weight_decay=weight_decay)
+    ours, theirs = (untrained(train, HeadSettings(), 2) for _ in range(2))
+    fit_head(ours, train, Part(train.features[:0], train.people[:0], train.rows[:0]), settings)
+    optimizer = torch.optim.AdamW(theirs.parameters(), lr=0.02, weight_decay=weight_decay)
+    for _ in range(5):
+        optimizer.zero_grad()
+        logits = theirs(torch.from_numpy(train.features))
+        torch.nn.functional.cross_entropy(logits, torch.from_numpy(train.people)).backward()
+        optimizer.step()
+    for name, tensor in theirs.state_dict().items():
+        torch.testing.assert_close(ours.state_dict()[name], tensor, rtol=1e-4, atol=1e-5)
+
+
 def test_curves_of_several_runs(tmp_path: Path) -> None:
     runs = {
         "dropout 0.5": Fitted([{"epoch": 0, "train_loss": 2.0}, {"epoch": 1, "train_loss": 1.0}], 1),

@@ -7,8 +7,8 @@ import pytest
 import timm
 import torch
 
+from castline.embedding.dlib_resnet import DlibFaceResNet, load_dat, register
 from castline.errors import ConfigError, WeightsError
-from castline.training.dlib_resnet import DlibFaceResNet, load_dat, register
 from castline.weights import packaged_file
 
 register()

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from sample_faces import sample_chips
 
 from castline import params
+from castline.embedding.augment import augment
+from castline.embedding.augment_settings import AugmentationSettings
+from castline.embedding.base_settings import BaseModelSettings
+from castline.embedding.crops import Crops
 from castline.errors import ConfigError
-from castline.training.augment import augment
-from castline.training.augment_settings import AugmentationSettings
-from castline.training.base_settings import BaseModelSettings
-from castline.training.crops import Crops
 
 CONF = Path(__file__).parents[2] / "conf"
 

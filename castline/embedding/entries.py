@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from castline import params
+from castline.embedding.base_settings import BaseModelSettings, LicenceSettings
 from castline.errors import CastlineError, ConfigError
-from castline.training.base_settings import BaseModelSettings, LicenceSettings
 
 __all__ = ["check_licence", "read_entries"]
 

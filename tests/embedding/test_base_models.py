@@ -13,10 +13,10 @@ from safetensors.torch import save_file
 from servers import serve
 
 from castline import params
+from castline.embedding import base_models
+from castline.embedding.base_models import BaseModelSettings
 from castline.errors import ConfigError, WeightsError
 from castline.faces.align import TEMPLATES
-from castline.training import base_models
-from castline.training.base_models import BaseModelSettings
 
 ENTRIES = sorted((Path(__file__).parents[2] / "conf" / "base_model").glob("*.yaml"))
 
@@ -112,7 +112,7 @@ def test_feature_maps_can_be_flattened_in_place_of_pooling(name: str, shape: tup
 
 
 def test_features_of_maps_are_not_taken_for_those_of_embeddings(tmp_path: Path) -> None:
-    from castline.training.feature_tables import fingerprint
+    from castline.embedding.feature_tables import fingerprint
 
     for pool, size in (("", 128), ("flatten", 0)):
         settings = replace(entry("dlib_face_resnet"), pool=pool, embedding_size=size)
@@ -126,7 +126,7 @@ def test_the_default_needs_no_timm(tmp_path: Path) -> None:
 import sys, yaml
 from pathlib import Path
 from castline import params
-from castline.training import base_models
+from castline.embedding import base_models
 settings = params.typed(yaml.safe_load(Path({str(ENTRIES[0].parent)!r}, "dlib_face_resnet.yaml").read_text()),
                         base_models.BaseModelSettings, "base_model")
 base_models.save(base_models.build(settings, "pretrained", 0), settings, Path({str(tmp_path)!r}))
@@ -289,7 +289,7 @@ def test_another_tflite_file_is_not_taken_for_mobilefacenet() -> None:
     [("edgeface_base", 18.23), ("edgeface_s_gamma_05", 3.65), ("edgeface_xs_gamma_06", 1.77), ("edgeface_xxs", 1.24)],
 )
 def test_edgeface_has_as_many_parameters_as_its_authors_say(name: str, millions: float) -> None:
-    from castline.training.edgeface import EDGEFACES
+    from castline.embedding.edgeface import EDGEFACES
 
     count = sum(weight.numel() for weight in EDGEFACES[name]().parameters())
     assert round(count / 1e6, 2) == millions

@@ -14,8 +14,8 @@ import torch
 from servers import REVISION, closed_port, serve
 from timm.models import save_for_hf
 
-from castline.training import base_models
-from castline.training.base_settings import BaseModelSettings
+from castline.embedding import base_models
+from castline.embedding.base_settings import BaseModelSettings
 from castline.weights import sha256_of
 
 PROGRAM = """
@@ -23,8 +23,8 @@ import json, sys, time
 from pathlib import Path
 from castline.errors import CastlineError
 from castline.registry import is_here
-from castline.training import base_models
-from castline.training.base_settings import BaseModelSettings
+from castline.embedding import base_models
+from castline.embedding.base_settings import BaseModelSettings
 
 time.sleep = lambda seconds: None  # huggingface_hub tries five times, 23 seconds in all
 for number, values in enumerate(json.loads(sys.argv[2])):

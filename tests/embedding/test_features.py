@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from sample_faces import sample_chips
 
 from castline import params
+from castline.embedding import base_models
+from castline.embedding.base_models import BaseModel, BaseModelSettings
+from castline.embedding.crops import Crops, decode
+from castline.embedding.features import embed
 from castline.errors import DataError
-from castline.training import base_models
-from castline.training.base_models import BaseModel, BaseModelSettings
-from castline.training.crops import Crops, decode
-from castline.training.features import embed
 
 CONF = Path(__file__).parents[2] / "conf"
 

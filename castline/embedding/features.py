@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from castline import machine
-from castline.training.base_models import BaseModel, BaseModelSettings
-from castline.training.crops import decode
+from castline.embedding.base_models import BaseModel, BaseModelSettings
+from castline.embedding.crops import decode
 
 __all__ = ["embed"]
 

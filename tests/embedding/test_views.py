@@ -11,10 +11,10 @@ from finetune_run import LIGHT, SMALL
 from sample_faces import sample_chips
 
 from castline import tables
+from castline.embedding import base_models
+from castline.embedding.feature_tables import write_features
 from castline.errors import DataError
-from castline.training import base_models
 from castline.training.examples import read_examples
-from castline.training.feature_tables import write_features
 
 THREE = replace(LIGHT, views=3)
 KEY = ["batch", "photo", "face"]

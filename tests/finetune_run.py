@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from sample_faces import sample_chips
 from torch import nn
 
-from castline.training import base_models, finetune
-from castline.training.augment_settings import AugmentationSettings
-from castline.training.base_settings import BaseModelSettings
+from castline.embedding import base_models
+from castline.embedding.augment_settings import AugmentationSettings
+from castline.embedding.base_settings import BaseModelSettings
+from castline.training import finetune
 from castline.training.finetune import Faces, fine_tune
 from castline.training.fit import Fitted
 from castline.training.heads import HeadSettings, build_head
@@ -25,9 +26,9 @@ SMALL = BaseModelSettings(
     name="small",
     source="packaged",
     architecture="test_resnet",
-    package="",
-    file="",
-    sha256="",
+    package="nowhere",
+    file="none.pth",
+    sha256="0" * 64,
     input_size=64,
     mean=(127.5,) * 3,
     std=(127.5,) * 3,

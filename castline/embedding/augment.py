@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from castline.training.augment_settings import AugmentationSettings
+from castline.embedding.augment_settings import AugmentationSettings
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # else it asks the package index for a newer version, on every import
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from servers import Served, closed_port, serve
 
-from castline.download import cached, fetched
+from castline.embedding.download import cached, fetched
 from castline.errors import WeightsError
 
 DATA = bytes(range(256)) * 20_000

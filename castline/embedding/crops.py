@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from castline.embedding.base_settings import BaseModelSettings
 from castline.errors import DataError
 from castline.faces.align import crop
-from castline.training.base_settings import BaseModelSettings
 
 __all__ = ["Crops", "decode"]
 

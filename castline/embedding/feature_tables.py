@@ -9,8 +9,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from castline import tables
+from castline.embedding.augment_settings import AugmentationSettings
 from castline.errors import WeightsError
-from castline.training.augment_settings import AugmentationSettings
 
 __all__ = ["fingerprint", "write_features"]
 
@@ -52,9 +52,9 @@ def write_features(
     if plain is not None and augmentation.views == 1:
         _write(path, rows, plain[:, None], made_by)
         return "taken over"
-    from castline.training.augment import augment
-    from castline.training.base_models import load
-    from castline.training.features import embed
+    from castline.embedding.augment import augment
+    from castline.embedding.base_models import load
+    from castline.embedding.features import embed
 
     model, settings = load(base)
     chips = tables.read(faces, ["chip"]).column("chip").to_pylist()

@@ -12,12 +12,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from castline.download import fetched, hush_hub
+from castline.embedding import dlib_resnet
+from castline.embedding.base_settings import BaseModelSettings
+from castline.embedding.download import fetched, hush_hub
+from castline.embedding.edgeface import EDGEFACES
+from castline.embedding.mobilefacenet import MobileFaceNet, load_tflite
 from castline.errors import ConfigError, WeightsError
-from castline.training import dlib_resnet
-from castline.training.base_settings import BaseModelSettings
-from castline.training.edgeface import EDGEFACES
-from castline.training.mobilefacenet import MobileFaceNet, load_tflite
 from castline.weights import checked_file, packaged_file
 
 __all__ = ["BaseModel", "BaseModelSettings", "build", "load", "save"]

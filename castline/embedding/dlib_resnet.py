@@ -134,7 +134,7 @@ class DlibFaceResNet(nn.Module):
 
 
 def dlib_face_resnet(pretrained: bool = False, num_classes: int = 0, **kwargs: Any) -> DlibFaceResNet:
-    """timm's way in. The weights are not timm's to fetch: see `castline.training.base_models.build`.
+    """timm's way in. The weights are not timm's to fetch: see `castline.embedding.base_models.build`.
 
     Raises: ConfigError for pretrained=True and for arguments that this network has no use for.
     """
@@ -142,7 +142,7 @@ def dlib_face_resnet(pretrained: bool = False, num_classes: int = 0, **kwargs: A
     if pretrained:
         raise ConfigError(
             "dlib_face_resnet: pretrained=True is not known here",
-            "net.load_state_dict(castline.training.dlib_resnet.load_dat(FILE))",
+            "net.load_state_dict(castline.embedding.dlib_resnet.load_dat(FILE))",
         )
     if unknown:
         raise ConfigError(f"dlib_face_resnet: unknown arguments {unknown}, allowed is num_classes")

@@ -1,0 +1,1 @@
+"""Base models, and the features that they make of faces."""

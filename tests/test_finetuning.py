@@ -1,0 +1,66 @@
+"""Fine-tuning through the pipeline: killed in the middle it goes on, and what it tuned is what is evaluated."""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from projects import cast, environment, make_project, run
+
+from castline import tables
+from castline.embedding.feature_tables import fingerprint
+
+pytestmark = pytest.mark.slow
+
+TUNED = ("training=last_block", "augmentation=light", "training.epochs=12", "training.patience=12")
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = make_project(tmp_path_factory.mktemp("project"))
+    photos = cast(tmp_path_factory.mktemp("photos"), ("alma", "bruno", "chidi"), 6)
+    run(folder, "castline", "data", "use", str(photos), "--batch", "one")
+    run(folder, "castline", "compose", *TUNED)
+    run(folder, "dvc", "repro", "dataset", "features")
+    return folder
+
+
+def test_killed_in_the_middle_it_goes_on_and_ends_where_it_would_have(project: Path, tmp_path: Path) -> None:
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    for folder in (killed, whole):
+        shutil.copytree(project, folder, symlinks=True)
+    one_thread = environment() | {"CASTLINE_THREADS": "1"}
+    repro = subprocess.Popen(
+        ["dvc", "repro", "train"], cwd=killed, env=one_thread, start_new_session=True, stdout=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 300
+    while not list(killed.glob("build/checkpoints/*.ckpt")):
+        assert repro.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    os.killpg(repro.pid, signal.SIGKILL)
+    repro.wait()
+    assert not (killed / "build/model/head.safetensors").exists(), "it was killed in time"
+
+    outputs = [
+        subprocess.run(
+            ["dvc", "repro", "train"], cwd=folder, env=one_thread, capture_output=True, text=True, timeout=600
+        )
+        for folder in (killed, whole)
+    ]
+    assert [done.returncode for done in outputs] == [0, 0], outputs
+    assert "going on after epoch" in outputs[0].stdout and "going on after epoch" not in outputs[1].stdout
+    for file in ("build/model/base/base.safetensors", "build/model/head.safetensors", "reports/curves.csv"):
+        assert (killed / file).read_bytes() == (whole / file).read_bytes(), file
+    assert not list(killed.glob("build/checkpoints/*"))
+
+    run(killed, "dvc", "repro", "evaluate")
+    assert fingerprint(killed / "build/model/base") != fingerprint(killed / "build/base")
+    frozen = tables.matrix(tables.read(killed / "build/features/one.parquet"), "feature")
+    memory = tables.read(killed / "build/model/memory.parquet")
+    tested = memory.filter(memory.column("feature").is_valid())
+    assert not any((row == frozen).all(1).any() for row in tables.matrix(tested, "feature")), (
+        "features of the tuned model"
+    )
