@@ -111,10 +111,12 @@ def read(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     Raises: DataError when it is absent or no Parquet file.
     """
     try:
-        return pq.read_table(path, columns=list(columns) if columns else None)
+        # Not pq.read_table, which imports what it takes to read many files as one.
+        with pq.ParquetFile(path) as file:
+            return file.read(columns).select(columns) if columns else file.read()
     except FileNotFoundError as error:
         raise DataError(f"{path}: no such table", "dvc repro makes it") from error
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowInvalid, KeyError) as error:
         raise DataError(f"{path}: not a readable table ({error})", f"rm {path}; dvc repro makes it anew") from error
 
 
