@@ -21,7 +21,7 @@ from castline.weights import sha256_of
 
 __all__ = ["FORMAT", "HEAD", "MEMORY", "Bundle", "BundledFile", "checked", "read_bundle", "write_bundle"]
 
-FORMAT = 2
+FORMAT = 3
 HEAD = "head.safetensors"
 MEMORY = "memory.parquet"
 _NAME = "bundle.json"
@@ -33,8 +33,9 @@ class BundledFile:
 
     file: name in the bundle's folder. sha256: hex. top1: share of test faces named right. agreement: share named as
     PyTorch names them. cosine: the lowest between its embedding of a test face and PyTorch's. latency_ms: median for
-    one face on one thread of the machine that is named in the bundle. threshold: below it a face is unknown; None until
-    one is fitted.
+    one face on one thread of the machine that is named in the bundle. temperature: what makes its scores
+    probabilities. threshold: below it a face is unknown; None where there was too little to fit it to. tpir: share of
+    test faces that are named right and not unknown, with that threshold; None without one.
     """
 
     file: str
@@ -44,7 +45,9 @@ class BundledFile:
     agreement: float
     cosine: float
     latency_ms: float
+    temperature: float = 1.0
     threshold: float | None = None
+    tpir: float | None = None
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,9 @@ class Bundle:
     """What bundle.json says.
 
     people: names in the order of the scores. input_size, template: what is cut from a chip. head_sha256: of
-    head.safetensors. detector, photos: the settings that the training photos were read with, so that new photos are
+    head.safetensors. unknown: by what a face is held against a file's threshold (by: similarity or confidence), the
+    rate (fpir) of strangers that was to be named at most, and why there is no threshold (refusal), or "". detector,
+    photos: the settings that the training photos were read with, so that new photos are
     read alike. provenance: base model and licence, data, commit, versions, machine.
     """
 
@@ -63,6 +68,7 @@ class Bundle:
     head_sha256: str
     detector: Mapping[str, Any]
     photos: Mapping[str, Any]
+    unknown: Mapping[str, Any] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
     format: int = FORMAT
 

@@ -179,6 +179,9 @@ def identify(
     tiles: Annotated[
         int | None, typer.Option(help="Look again in so many tiles a side: 4 finds the small faces of group photos.")
     ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Below it a face is unknown; else the one that was fitted to the file.")
+    ] = None,
     as_json: AsJson = False,
     out: Annotated[Path | None, typer.Option(help="Write each photo with names drawn on it into this folder.")] = None,
 ) -> None:
@@ -189,7 +192,7 @@ def identify(
     from castline.runtime import Recognizer
     from castline.runtime.draw import draw
 
-    recognizer = Recognizer(bundle, file, tiles=tiles)
+    recognizer = Recognizer(bundle, file, tiles=tiles, threshold=threshold)
     results, failed = [], 0
     for path in images:
         try:
@@ -311,10 +314,13 @@ def compare(
 
 def _described(person: "Person") -> dict[str, Any]:
     return {
-        "name": person.name,
-        "confidence": round(person.confidence, 4),
-        "box": [round(edge, 1) for edge in person.box],
-        "landmarks": [[round(float(x), 1), round(float(y), 1)] for x, y in person.landmarks],
+        "known": person.name.known,
+        "name": person.name.shown,
+        "nearest": person.name.nearest,
+        "confidence": round(person.name.confidence, 4),
+        "similarity": round(person.name.similarity, 4),
+        "box": [round(edge, 1) for edge in person.face.box],
+        "landmarks": [[round(float(x), 1), round(float(y), 1)] for x, y in person.face.landmarks],
     }
 
 
@@ -323,8 +329,9 @@ def _print_people(path: Path, people: "list[Person]", drawn: str | None) -> None
 
     print(f"{printable(str(path), 200)}:{'' if people else ' no face'}{f' → {drawn}' if drawn else ''}")
     for person in people:
-        x1, y1, x2, y2 = (round(edge) for edge in person.box)
-        print(f"  {printable(person.name):<24} {person.confidence:>4.0%}   at {x1},{y1} to {x2},{y2}")
+        x1, y1, x2, y2 = (round(edge) for edge in person.face.box)
+        sure = f"{person.name.confidence:.0%}" if person.name.known else ""
+        print(f"  {printable(person.name.shown):<24} {sure:>4}   at {x1},{y1} to {x2},{y2}")
 
 
 def _free_name(folder: Path, source: Path) -> Path:

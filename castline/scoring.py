@@ -18,18 +18,24 @@ from safetensors.numpy import save_file
 
 from castline.errors import BundleError
 
-__all__ = ["Scorer"]
+__all__ = ["Scorer", "softmax"]
 
 
 @dataclass(frozen=True, eq=False)
 class Scorer:
-    """(N, D) float32 raw embeddings → (N, D) of length 1 and (N, P) scores that sum to 1.
+    """(N, D) float32 raw embeddings → (N, D) of length 1 and (N, P) scores that sum to 1; and (N, P) similarities.
 
         x = (raw - mean) * factor;  where normalised: x / |x|;  with a hidden layer: relu(hidden_weight x + hidden_bias)
-        scores = softmax(weight x + bias)
+        scores = softmax((weight x + bias) / temperature)
+        similarities = cosine(raw - mean, gallery)
+
+    Scores tell the people apart, and are spread over them even if the face is nobody's; similarities tell whether it is
+    like anybody at all.
 
     people: P names in the order of the scores. mean: (D,). factor: (1,). weight: (P, H), bias: (P,). hidden_weight:
-    (H, D), hidden_bias: (H,), or both None and H is D. All float32. settings: of the head that was trained.
+    (H, D), hidden_bias: (H,), or both None and H is D. gallery: (P, D), of each person the mean of raw - mean, each
+    brought to length 1, over the training faces; its own length is kept, so that means can be continued. All float32.
+    settings: of the head that was trained.
     """
 
     people: tuple[str, ...]
@@ -40,13 +46,38 @@ class Scorer:
     bias: NDArray[np.float32]
     hidden_weight: NDArray[np.float32] | None = None
     hidden_bias: NDArray[np.float32] | None = None
+    gallery: NDArray[np.float32] | None = None
     normalised: bool = False
 
-    def __call__(self, raw: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Embeddings and scores of raw embeddings."""
-        logits = self.before_last(raw) @ self.weight.T + self.bias
-        odds = np.exp(logits - logits.max(1, keepdims=True))
-        return _of_length_1(raw), odds / odds.sum(1, keepdims=True)
+    def __call__(
+        self, raw: NDArray[np.float32], temperature: float = 1.0
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Embeddings and scores of raw embeddings.
+
+        temperature: above 1 makes scores less sure, below 1 surer; who comes first stays the same.
+        """
+        return _of_length_1(raw), softmax(self.logits(raw), temperature)
+
+    def logits(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(N, P) float32: what scores are the softmax of."""
+        logits: NDArray[np.float32] = self.before_last(raw) @ self.weight.T + self.bias
+        return logits
+
+    def similarities(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(N, P) float32, -1 to 1: how alike each face and each person's training faces are.
+
+        The mean is taken off first: face embeddings share a large common part, which would make all cosines high.
+
+        Raises: BundleError when the head has no gallery.
+        """
+        if self.gallery is None:
+            raise BundleError("this head has no gallery, so it cannot say who is unknown", "dvc repro")
+        found: NDArray[np.float32] = self.centred(raw) @ _of_length_1(self.gallery).T
+        return found
+
+    def centred(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Raw embeddings (N, D) without the mean, brought to length 1: what a gallery is the mean of."""
+        return _of_length_1(raw - self.mean)
 
     def before_last(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
         """What the last layer sees of raw embeddings: (N, D) → (N, H)."""
@@ -93,6 +124,8 @@ class Scorer:
             "weight": (len(self.people), width if hidden is None else len(hidden)),
             "bias": (len(self.people),),
         }
+        if self.gallery is not None:
+            wanted["gallery"] = (len(self.people), width)
         if hidden is not None:
             wanted |= {"hidden_weight": (len(hidden), width), "hidden_bias": (len(hidden),)}
         for name, shape in wanted.items():
@@ -100,7 +133,15 @@ class Scorer:
                 raise ValueError(f"{name} is {getattr(self, name).shape}, expected {shape}")
 
 
-_ARRAYS = ("mean", "factor", "weight", "bias", "hidden_weight", "hidden_bias")
+_ARRAYS = ("mean", "factor", "weight", "bias", "hidden_weight", "hidden_bias", "gallery")
+
+
+def softmax(logits: NDArray[np.float32], temperature: float = 1.0) -> NDArray[np.float32]:
+    """Scores (N, P) that sum to 1, of logits (N, P)."""
+    scaled = logits / np.float32(temperature)
+    odds = np.exp(scaled - scaled.max(1, keepdims=True))
+    scores: NDArray[np.float32] = odds / odds.sum(1, keepdims=True)
+    return scores
 
 
 def _of_length_1(rows: NDArray[np.float32]) -> NDArray[np.float32]:

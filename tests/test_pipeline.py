@@ -196,7 +196,7 @@ def test_the_device_needs_neither_torch_nor_tensorflow(project: Path) -> None:
     edda = str(ROOT / "sample/photos/first/edda/edda_18.jpg")
     code = (
         "import sys; from castline.runtime import Recognizer; "
-        f"print(Recognizer('models/recognizer').identify({edda!r})[0].name); "
+        f"print(Recognizer('models/recognizer').identify({edda!r})[0].name.shown); "
         "print(sorted({'torch', 'tensorflow', 'cv2', 'pyarrow', 'omegaconf'} & set(sys.modules)))"
     )
     assert run(project, "python", "-c", code).splitlines()[-2:] == ["edda", "[]"]

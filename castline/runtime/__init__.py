@@ -2,9 +2,9 @@
 
 >>> from castline.runtime import Recognizer
 >>> recognizer = Recognizer("models/recognizer")    # doctest: +SKIP
->>> [person.name for person in recognizer.identify("photo.jpg")]    # doctest: +SKIP
+>>> [person.name.shown for person in recognizer.identify("photo.jpg")]    # doctest: +SKIP
 """
 
-from castline.runtime.recognizer import Person, Recognizer
+from castline.runtime.recognizer import UNKNOWN, Face, Name, Person, Recognizer
 
-__all__ = ["Person", "Recognizer"]
+__all__ = ["UNKNOWN", "Face", "Name", "Person", "Recognizer"]

@@ -17,25 +17,53 @@ from castline.photos.decode import Photo, PhotoSettings, Rejected, decode, read
 from castline.runtime.tflite import TFLiteModel
 from castline.scoring import Scorer
 
-__all__ = ["Person", "Recognizer"]
+__all__ = ["UNKNOWN", "Face", "Name", "Person", "Recognizer"]
+
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, eq=False)
+class Face:
+    """A face that was found, not named yet.
+
+    box: x1 y1 x2 y2; landmarks: (5, 2) float32, eyes, nose, mouth corners; both in pixels of the upright photo. score:
+    of the detector, 0 to 1. raw: (D,) float32, its raw embedding.
+    """
+
+    box: tuple[float, float, float, float]
+    landmarks: NDArray[np.float32]
+    score: float
+    raw: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Name:
+    """Whose a face, or several faces of one person, most likely is.
+
+    known: whether it is like anybody of the cast. nearest: the likeliest of them, known or not. confidence: how likely
+    it is that person, 0 to 1, given that it is somebody of the cast. similarity: to the most similar person, -1 to 1.
+    scores: (P,) float32, of every person of the cast. embedding: (D,) float32, unit length.
+    """
+
+    known: bool
+    nearest: str
+    confidence: float
+    similarity: float
+    scores: NDArray[np.float32]
+    embedding: NDArray[np.float32]
+
+    @property
+    def shown(self) -> str:
+        """What to call the person: "unknown", or the name."""
+        return self.nearest if self.known else UNKNOWN
 
 
 @dataclass(frozen=True, eq=False)
 class Person:
-    """A face and whose it most likely is.
+    """A face and whose it most likely is."""
 
-    name: the most likely person of the cast. confidence: that person's score, 0 to 1. box: x1 y1 x2 y2; landmarks:
-    (5, 2) float32, eyes, nose, mouth corners; both in pixels of the upright photo. score: of the detector, 0 to 1.
-    scores: (P,) float32, of every person of the cast. embedding: (D,) float32, unit length.
-    """
-
-    name: str
-    confidence: float
-    box: tuple[float, float, float, float]
-    landmarks: NDArray[np.float32]
-    score: float
-    scores: NDArray[np.float32]
-    embedding: NDArray[np.float32]
+    face: Face
+    name: Name
 
 
 class Recognizer:
@@ -47,10 +75,12 @@ class Recognizer:
         file: str = "float32",
         threads: int = 1,
         tiles: int | None = None,
+        threshold: float | None = None,
     ) -> None:
         """bundle: the folder. file: float32, float16 or int8, of those that the bundle has. threads: of LiteRT. tiles:
         look again in so many tiles along the longer side, for the small faces of group photos (4 is a good number);
-        None does as the pipeline did.
+        None does as the pipeline did. threshold: below it a face is unknown; None takes the one that was fitted to the
+        file, and where the bundle has none, everybody is named.
 
         Raises: BundleError when the folder, or the file in it, is absent, was changed, or is of another format.
         """
@@ -64,6 +94,8 @@ class Recognizer:
         if not chosen.file.endswith(".tflite"):
             raise BundleError(f"{folder}: {chosen.file} is for other runtimes", "choose float32, float16 or int8")
         self.people = self.bundle.people
+        self.threshold = chosen.threshold if threshold is None else threshold
+        self._temperature = chosen.temperature
         self._photos = PhotoSettings(**self.bundle.photos)
         self._detection = DetectorSettings(**self.bundle.detector)
         if tiles is not None:
@@ -86,27 +118,34 @@ class Recognizer:
 
     def identify_photo(self, photo: Photo) -> list[Person]:
         """The people in a photo that `open` decoded, left to right."""
+        return [Person(face, self.name(face.raw)) for face in self.faces(photo)]
+
+    def faces(self, photo: Photo) -> list[Face]:
+        """The faces in a photo that `open` decoded, left to right."""
         found = find_faces(photo.image, self._detector, self._detection)
         upright = found.moved(photo.scale)
-        people = []
+        faces = []
         for i in np.argsort(found.boxes[:, 0], kind="stable"):
-            chip = align(photo.image, found.landmarks[i])
-            raw = self._model(crop(chip, self.bundle.template, self.bundle.input_size))
-            (embedding,), (scores,) = self._scorer(raw[np.newaxis])
-            best = int(scores.argmax())
-            x1, y1, x2, y2 = (float(edge) for edge in upright.boxes[i])
-            people.append(
-                Person(
-                    name=self.people[best],
-                    confidence=float(scores[best]),
-                    box=(x1, y1, x2, y2),
-                    landmarks=upright.landmarks[i],
-                    score=float(found.scores[i]),
-                    scores=scores,
-                    embedding=embedding,
-                )
+            raw = self._model(
+                crop(align(photo.image, found.landmarks[i]), self.bundle.template, self.bundle.input_size)
             )
-        return people
+            x1, y1, x2, y2 = (float(edge) for edge in upright.boxes[i])
+            faces.append(Face((x1, y1, x2, y2), upright.landmarks[i], float(found.scores[i]), raw))
+        return faces
+
+    def name(self, raw: NDArray[np.float32]) -> Name:
+        """Whose a raw embedding (D,) is: a face's, or the mean of several faces' of one person."""
+        (embedding,), (scores,) = self._scorer(raw[np.newaxis], self._temperature)
+        best, similarity = int(scores.argmax()), float(self._scorer.similarities(raw[np.newaxis]).max())
+        held = float(scores[best]) if self.bundle.unknown.get("by") == "confidence" else similarity
+        return Name(
+            known=self.threshold is None or held >= self.threshold,
+            nearest=self.people[best],
+            confidence=float(scores[best]),
+            similarity=similarity,
+            scores=scores,
+            embedding=embedding,
+        )
 
     def open(self, image: str | Path | bytes | Image.Image | NDArray[np.uint8]) -> Photo:
         """Decode a photo as `identify` does: upright, RGB, perhaps reduced.
