@@ -1,0 +1,204 @@
+"""Saying "unknown": how many of the cast are still named when strangers are to be named at a chosen rate at most.
+
+A face is named when its statistic (the similarity to the nearest person, or the confidence) reaches a threshold.
+FPIR, the false-positive identification rate, is the share of strangers' faces that reach it; TPIR, also called DIR, the
+share of the cast's test faces that reach it and are named right (ISO/IEC 19795-1; NIST FRTE 1:N).
+"""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["FEW_PEOPLE", "FPIRS", "Impostors", "OpenSet", "OperatingPoint", "needed_faces", "open_set"]
+
+# What open-set papers and NIST FRTE quote.
+FPIRS = (0.1, 0.01, 0.001)
+# Faces of one person are alike: a rate over fewer people than this is that of those few.
+FEW_PEOPLE = 10
+_RESAMPLES = 500
+# Thresholds are kept to six digits; the last one is raised, so that nobody passes who did not.
+_STEP = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class Impostors:
+    """Faces of people that the model does not know, as it sees them.
+
+    statistic: (M,) float32, how well each face passes for somebody of the cast. people: M names, whose each is.
+    source: where they come from, in words.
+    """
+
+    statistic: NDArray[np.float32]
+    people: Sequence[str]
+    source: str = ""
+
+    @property
+    def count(self) -> int:
+        """How many people they are."""
+        return len(set(self.people))
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """The threshold for one FPIR, and what it costs the cast.
+
+    fpir: asked for. threshold: named is what reaches it. tpir: share of the cast's test faces that are named right.
+    tpir_interval: 95 %, by the bootstrap over people. measured_fpir: on impostors that the threshold was not fitted to:
+    fitted to half of the people, measured on the other half, and the other way round; None where half is too few.
+    All None, and `refusal` says how many are needed, where there are too few impostors to say.
+    """
+
+    fpir: float
+    threshold: float | None = None
+    tpir: float | None = None
+    tpir_interval: tuple[float, float] | None = None
+    measured_fpir: float | None = None
+    refusal: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class OpenSet:
+    """How one statistic tells the cast from strangers.
+
+    points: one for each FPIR that was asked for. fpir, tpir: (T,) float64, the curve, strictest threshold first.
+    """
+
+    points: tuple[OperatingPoint, ...]
+    fpir: NDArray[np.float64]
+    tpir: NDArray[np.float64]
+    genuine_faces: int
+    impostor_faces: int
+    impostor_people: int
+    source: str
+
+    def at(self, fpir: float) -> OperatingPoint:
+        """The point for an FPIR that was asked for."""
+        return next(point for point in self.points if point.fpir == fpir)
+
+
+def needed_faces(fpir: float) -> int:
+    """How many impostor faces it takes to fit a threshold to `fpir`.
+
+    Of n faces and a new one of the same kind, each is as likely to have the highest statistic, so above the highest of
+    n there is a new one at a rate of 1 / (n + 1). With fewer, no threshold that was seen holds the rate. Source: split
+    conformal prediction, Vovk et al., Algorithmic learning in a random world, 2005.
+
+    >>> needed_faces(0.01)
+    99
+    """
+    return math.ceil(1 / fpir - 1e-9) - 1
+
+
+def open_set(
+    statistic: NDArray[np.float32],
+    right: NDArray[np.bool_],
+    people: Sequence[str],
+    impostors: Impostors,
+    fpirs: Sequence[float] = FPIRS,
+) -> OpenSet:
+    """Thresholds fitted to `impostors`, and what they do to the cast's test faces.
+
+    statistic: (N,) float32, of the cast's faces. right: (N,), named right if they are named. people: N, whose they are.
+    """
+    fpir, tpir = _curve(statistic, right, impostors.statistic)
+    return OpenSet(
+        points=tuple(_point(rate, statistic, right, people, impostors) for rate in dict.fromkeys(fpirs)),
+        fpir=fpir,
+        tpir=tpir,
+        genuine_faces=len(statistic),
+        impostor_faces=len(impostors.statistic),
+        impostor_people=impostors.count,
+        source=impostors.source,
+    )
+
+
+def _point(
+    rate: float,
+    statistic: NDArray[np.float32],
+    right: NDArray[np.bool_],
+    people: Sequence[str],
+    impostors: Impostors,
+) -> OperatingPoint:
+    threshold = _threshold(impostors.statistic, rate)
+    if threshold is None or impostors.count < FEW_PEOPLE:
+        have = f"{len(impostors.statistic):,} faces of {impostors.count:,}"
+        return OperatingPoint(
+            rate,
+            refusal=f"an FPIR of {rate:g} needs {needed_faces(rate):,} faces of {FEW_PEOPLE} people at least "
+            f"that the model does not know; there are {have}",
+        )
+    named = right & (statistic >= threshold)
+    return OperatingPoint(
+        rate,
+        threshold,
+        float(named.mean()) if len(named) else None,
+        _interval(rate, statistic, right, people, impostors) if len(named) else None,
+        _measured(rate, impostors),
+    )
+
+
+def _threshold(impostors: NDArray[np.float32], rate: float) -> float | None:
+    """The lowest threshold that a new impostor reaches at `rate` at most; None with too few to say."""
+    allowed = math.floor(rate * (len(impostors) + 1) + 1e-9)
+    if allowed < 1:
+        return None
+    highest = float(np.partition(impostors, len(impostors) - allowed)[len(impostors) - allowed])
+    return round((math.floor(highest / _STEP) + 1) * _STEP, 6)
+
+
+def _measured(rate: float, impostors: Impostors) -> float | None:
+    names = np.array(impostors.people)
+    order = sorted(set(impostors.people), key=lambda name: hashlib.sha256(name.encode()).digest())
+    half = np.isin(names, order[::2])
+    passed = 0
+    for fitted, other in ((half, ~half), (~half, half)):
+        threshold = _threshold(impostors.statistic[fitted], rate)
+        if threshold is None:
+            return None
+        passed += int((impostors.statistic[other] >= threshold).sum())
+    return passed / len(names)
+
+
+def _interval(
+    rate: float,
+    statistic: NDArray[np.float32],
+    right: NDArray[np.bool_],
+    people: Sequence[str],
+    impostors: Impostors,
+) -> tuple[float, float]:
+    """Where the TPIR lies in 95 of 100 samples of other people, strangers and cast alike, drawn from these."""
+    random = np.random.default_rng(0)
+    strangers = _rows_of(impostors.people)
+    cast = _rows_of(people)
+    found = []
+    for _ in range(_RESAMPLES):
+        drawn = np.concatenate([strangers[i] for i in random.integers(len(strangers), size=len(strangers))])
+        faces = np.concatenate([cast[i] for i in random.integers(len(cast), size=len(cast))])
+        threshold = _threshold(impostors.statistic[drawn], rate)
+        if threshold is None:  # this draw has too few faces: its strictest is the best that it can say
+            threshold = float(impostors.statistic[drawn].max()) + _STEP
+        found.append(float((right[faces] & (statistic[faces] >= threshold)).mean()))
+    low, high = np.percentile(found, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def _rows_of(people: Sequence[str]) -> list[NDArray[np.int64]]:
+    names = np.array(people)
+    return [np.flatnonzero(names == name) for name in sorted(set(people))]
+
+
+def _curve(
+    statistic: NDArray[np.float32], right: NDArray[np.bool_], impostors: NDArray[np.float32]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """FPIR and TPIR at each threshold that an impostor sets, strictest first; ends at an FPIR of 1."""
+    if not len(impostors) or not len(statistic):
+        return np.zeros(0), np.zeros(0)
+    thresholds = np.sort(impostors)[::-1]
+    fpir = np.arange(len(thresholds)) / len(thresholds)
+    named = np.sort(statistic[right])
+    tpir = (len(named) - np.searchsorted(named, thresholds, side="right")) / len(statistic)
+    return np.append(fpir, 1.0), np.append(tpir, len(named) / len(statistic))
