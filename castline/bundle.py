@@ -19,11 +19,12 @@ from typing import Any
 from castline.errors import BundleError
 from castline.weights import sha256_of
 
-__all__ = ["FORMAT", "HEAD", "MEMORY", "Bundle", "BundledFile", "checked", "read_bundle", "write_bundle"]
+__all__ = ["FOLDS", "FORMAT", "HEAD", "MEMORY", "Bundle", "BundledFile", "checked", "read_bundle", "write_bundle"]
 
 FORMAT = 3
 HEAD = "head.safetensors"
 MEMORY = "memory.parquet"
+FOLDS = "folds"  # beside the head in build/model: heads that do not know some of the people
 _NAME = "bundle.json"
 
 

@@ -1,24 +1,27 @@
-"""The base model in; files for other runtimes out, and what each of them makes of the test faces."""
+"""The base model in; files for other runtimes out, and what each of them makes of the faces that it is measured on."""
 
 import json
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from castline import params, tables
-from castline.bundle import read_bundle
+from castline.bundle import MEMORY, read_bundle
 from castline.embedding.base_settings import BaseModelSettings
 from castline.embedding.crops import Crops
 from castline.embedding.feature_tables import fingerprint
 from castline.errors import exits_cleanly
-from castline.export.run import opened, run
+from castline.export.run import likeness, opened, run
 from castline.export.settings import ExportSettings
 from castline.photos.batches import DataSettings
+from castline.training.memory import to_probe
 
 BUILD, CONVERTED = Path("build"), Path("build/converted")
+KEY = ["batch", "photo", "face"]
 
 
 @exits_cleanly
@@ -26,61 +29,93 @@ def main() -> None:
     settings = params.read("export", ExportSettings)
     batches = params.read("data", DataSettings).read
     base = BaseModelSettings(**json.loads((BUILD / "model/base/base.json").read_text(encoding="utf-8")))
-    rows = tables.read(BUILD / "dataset.parquet", ["batch", "photo", "face", "kept", "split"])
-    chips = tables.read_many([BUILD / "faces" / f"{batch}.parquet" for batch in batches], ["chip"]).column("chip")
-
-    def crops(split: str) -> tuple[list[int], Crops]:
-        chosen = [i for i, row in enumerate(rows.to_pylist()) if row["kept"] and row["split"] == split]
-        return chosen, Crops(chips.take(pa.array(chosen, pa.int64())).to_pylist(), base)
+    memory = tables.read(BUILD / "model" / MEMORY)
+    rows = memory.take(pa.array(to_probe(memory, batches, settings.probes), pa.int64()))
+    probes = crops(rows, batches, base)
 
     with tempfile.TemporaryDirectory(dir=BUILD) as name:
         folder = Path(name, CONVERTED.name)
         folder.mkdir()
-        files = taken_over(folder, list(settings.allowance))
-        how = "taken over" if files else "converted"
-        if not files:
-            files = converted(crops("train")[1], settings, folder)
-        test, faces = crops("test")
-        columns = {key: rows.column(key).take(pa.array(test, pa.int64())) for key in ("batch", "photo", "face")}
-        latencies = {}
-        for format, file in files.items():
+        said = taken_over(folder, settings) or converted(folder, settings, calibrating(batches, base), rows, probes)
+        columns, latencies = {key: rows.column(key) for key in KEY}, {}
+        for format, file in said["files"].items():
             raw = np.zeros((0, base.embedding_size), np.float32)
-            if test:
-                raw, latencies[format] = run(opened(folder / file), faces)
+            if len(rows):
+                raw, latencies[format] = run(opened(folder / file), probes)
             columns[format] = pa.FixedSizeListArray.from_arrays(pa.array(raw.ravel()), base.embedding_size)
-        schema = tables.probes_schema(base.embedding_size, list(files))
+        schema = tables.probes_schema(base.embedding_size, list(said["files"]))
         tables.write(folder / "probes.parquet", schema, columns)
-        said = {"files": files, "latency_ms": latencies, "taken_over": how == "taken over"}
-        (folder / "converted.json").write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
+        text = json.dumps({**said, "latency_ms": latencies}, indent=2)
+        (folder / "converted.json").write_text(text + "\n", encoding="utf-8")
         shutil.rmtree(CONVERTED, ignore_errors=True)
         folder.replace(CONVERTED)
-    print(f"{', '.join(files)}: {how}, run on {len(test)} test faces")
+    how = "taken over" if said["taken_over"] else "converted"
+    print(f"{', '.join(said['files'])}: {how}, run on {len(rows)} faces")
 
 
-def taken_over(folder: Path, formats: list[str]) -> dict[str, str]:
+def crops(rows: pa.Table, batches: list[str], base: BaseModelSettings) -> Crops:
+    """What the base model sees of the faces that `rows` name."""
+    faces = tables.read_many([BUILD / "faces" / f"{batch}.parquet" for batch in batches], [*KEY, "chip"])
+    place = {tuple(row.values()): i for i, row in enumerate(faces.select(KEY).to_pylist())}
+    chosen = [place[tuple(row.values())] for row in rows.select(KEY).to_pylist()]
+    return Crops(faces.column("chip").take(pa.array(chosen, pa.int64())).to_pylist(), base)
+
+
+def calibrating(batches: list[str], base: BaseModelSettings) -> Crops:
+    """The training faces."""
+    rows = tables.read(BUILD / "dataset.parquet", [*KEY, "kept", "split"])
+    train = [i for i, row in enumerate(rows.to_pylist()) if row["kept"] and row["split"] == "train"]
+    return crops(rows.take(pa.array(train, pa.int64())), batches, base)
+
+
+def taken_over(folder: Path, settings: ExportSettings) -> dict[str, Any]:
     """The files of the version that training started from, if its base model is still the one in use."""
     start = BUILD / "base"
     if not (start / "bundle.json").is_file() or fingerprint(start) != fingerprint(BUILD / "model/base"):
         return {}
-    known = read_bundle(start).files
-    if not set(formats) <= known.keys():
+    bundle = read_bundle(start)
+    if not settings.allowance.keys() <= bundle.files.keys():
         return {}
-    for format in formats:
-        shutil.copyfile(start / known[format].file, folder / known[format].file)
-    return {format: known[format].file for format in formats}
+    for format in settings.allowance:
+        shutil.copyfile(start / bundle.files[format].file, folder / bundle.files[format].file)
+    files = {format: bundle.files[format].file for format in settings.allowance}
+    return {"files": files, "int8": bundle.provenance.get("int8"), "taken_over": True}
 
 
-def converted(faces: Crops, settings: ExportSettings, folder: Path) -> dict[str, str]:
+def converted(folder: Path, settings: ExportSettings, train: Crops, rows: pa.Table, probes: Crops) -> dict[str, Any]:
+    """Files made anew; the int8 file the first way that is good enough, else the best one."""
     import torch
 
     from castline.embedding import base_models
     from castline.export.tflite import export
 
     torch.set_num_threads(1)
-    # Spread over the training faces, which stand person by person.
-    spread = np.linspace(0, len(faces) - 1, min(settings.calibration, len(faces))).astype(int)
     base, _ = base_models.load(BUILD / "model/base")
-    return export(base, np.stack([faces[i] for i in spread]), folder, list(settings.allowance))
+    # Spread over the training faces, which stand person by person.
+    spread = np.linspace(0, len(train) - 1, min(settings.calibration, len(train))).astype(int)
+    images = np.stack([train[i] for i in spread])
+    reference = tables.matrix(rows, "feature")
+    watched = np.flatnonzero([split == "val" for split in rows.column("split").to_pylist()])
+
+    def alike(file: str) -> float:
+        """To PyTorch, on validation faces: test faces are not chosen by."""
+        raw, _ = run(opened(folder / file), [probes[i] for i in watched])
+        return round(likeness(raw, reference[watched]), 4)
+
+    first, *others = settings.int8
+    files = export(base, images, folder, list(settings.allowance), first)
+    if "int8" not in files or not len(watched):
+        return {"files": files, "int8": {"way": first}, "taken_over": False}
+    tried = {first: alike(files["int8"])}
+    for way in others:
+        if max(tried.values()) >= settings.int8_cosine:
+            break
+        export(base, images, folder, ["int8"], way)
+        tried[way] = alike(files["int8"])
+    best = max(tried, key=tried.__getitem__)
+    if best != list(tried)[-1]:
+        export(base, images, folder, ["int8"], best)
+    return {"files": files, "int8": {"way": best, "cosines": tried}, "taken_over": False}
 
 
 if __name__ == "__main__":

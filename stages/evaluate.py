@@ -7,12 +7,14 @@ from pathlib import Path
 import pyarrow as pa
 
 from castline import params, tables
-from castline.bundle import HEAD, MEMORY
+from castline.bundle import FOLDS, HEAD, MEMORY
 from castline.errors import exits_cleanly
 from castline.evaluation import plots
+from castline.evaluation.identification import Identification
 from castline.evaluation.measures import Evaluation, Funnel
 from castline.evaluation.remembering import Remembering
 from castline.evaluation.report import Mistake, ReportContent, Training, write_report
+from castline.evaluation.settings import OpenSetSettings
 from castline.metrics import write_metrics
 from castline.photos.batches import DataSettings
 from castline.scoring import Scorer
@@ -34,7 +36,14 @@ def main() -> None:
     evaluation = Evaluation(scorer.people, test.people, scores, embeddings)
     tested = memory.take(pa.array(test.rows)).select(["batch", "photo", "face"]).to_pylist()
 
-    metrics = evaluation.metrics()
+    identification = Identification.of(
+        memory,
+        scorer,
+        params.read("open_set", OpenSetSettings),
+        [Scorer.read(path) for path in sorted((BUILD / "model" / FOLDS).iterdir())],
+        frozen=not json.loads((BUILD / "model/base/base.json").read_text(encoding="utf-8"))["tuned"],
+    )
+    metrics = evaluation.metrics() | identification.metrics()
     remembering = None
     if settings.mode == "incremental":
         before = Scorer.read(BUILD / "base" / HEAD)

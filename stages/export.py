@@ -1,4 +1,4 @@
-"""The model in; the bundle out: each file is let in only if it names the test faces as PyTorch does."""
+"""The model in; the bundle out: each file is let in only if it does on the test faces as PyTorch does."""
 
 import json
 import platform
@@ -14,8 +14,10 @@ from omegaconf import OmegaConf
 
 import castline
 from castline import params, tables
-from castline.bundle import HEAD, MEMORY, Bundle, BundledFile, write_bundle
+from castline.bundle import FOLDS, HEAD, MEMORY, Bundle, BundledFile, write_bundle
 from castline.errors import exits_cleanly
+from castline.evaluation.identification import Identification
+from castline.evaluation.settings import OpenSetSettings
 from castline.export.gate import FileReport, check, measure, table
 from castline.export.settings import ExportSettings
 from castline.faces.detection import DetectorSettings
@@ -23,7 +25,7 @@ from castline.faces.detectors import detector_file
 from castline.metrics import write_metrics
 from castline.photos.decode import PhotoSettings
 from castline.scoring import Scorer
-from castline.training.memory import part_of, probed
+from castline.training.memory import probed
 from castline.weights import sha256_of
 
 BUILD, MODEL, CONVERTED = Path("build"), Path("build/model"), Path("build/converted")
@@ -36,14 +38,21 @@ def main() -> None:
     said = json.loads((CONVERTED / "converted.json").read_text(encoding="utf-8"))
     scorer = Scorer.read(MODEL / HEAD)
     memory = probed(tables.read(MODEL / MEMORY), tables.read(CONVERTED / "probes.parquet"), said["taken_over"])
+    base = json.loads((MODEL / "base/base.json").read_text(encoding="utf-8"))
+    unknown = params.read("open_set", OpenSetSettings)
+    folds = [Scorer.read(path) for path in sorted((MODEL / FOLDS).iterdir())]
 
     reports = {}
     for name in said["files"]:
-        test = part_of(memory, "test", scorer.people, name)
-        reference = tables.matrix(memory.take(test.rows), "feature")
-        reports[name] = measure(test.features, reference, test.people, scorer, said["latency_ms"].get(name, 0.0))
+        by_file, by_pytorch = (
+            Identification.of(memory, scorer, unknown, folds, not base["tuned"], column, among=name)
+            for column in (name, "feature")
+        )
+        reports[name] = measure(by_file, by_pytorch, said["latency_ms"].get(name, 0.0))
     kept = check(reports, settings)
     print(table(reports, settings))
+    for refusal in sorted({report.refusal for report in reports.values() if report.refusal}):
+        print(f"no threshold, so everybody is named: {refusal}")
 
     BUNDLE.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=BUNDLE.parent) as name:
@@ -54,7 +63,6 @@ def main() -> None:
         for format in kept:
             shutil.copyfile(CONVERTED / said["files"][format], folder / said["files"][format])
         tables.write(folder / MEMORY, memory.schema, memory)
-        base = json.loads((MODEL / "base/base.json").read_text(encoding="utf-8"))
         bundle = Bundle(
             people=scorer.people,
             input_size=base["input_size"],
@@ -63,7 +71,12 @@ def main() -> None:
             head_sha256=sha256_of(folder / HEAD),
             detector=bundled_detector(folder),
             photos=asdict(params.read("photos", PhotoSettings)),
-            provenance=provenance(base, scorer, len(part_of(memory, "test", scorer.people))),
+            unknown={
+                "by": unknown.by,
+                "fpir": unknown.fpir,
+                "refusal": next((report.refusal for report in reports.values()), ""),
+            },
+            provenance=provenance(base, scorer, max(report.faces for report in reports.values()), said["int8"]),
         )
         write_bundle(bundle, folder)
         shutil.rmtree(BUNDLE, ignore_errors=True)
@@ -81,12 +94,19 @@ def described(file: Path, report: FileReport) -> BundledFile:
         agreement=round(report.agreement, 6),
         cosine=round(report.cosine, 6),
         latency_ms=round(report.latency_ms, 3),
+        temperature=report.temperature,
+        threshold=report.threshold,
+        tpir=None if report.tpir is None else round(report.tpir, 6),
     )
 
 
 def stable(values: dict[str, Any]) -> dict[str, Any]:
-    """What of a report is the same on the next run: all but the latency, to six digits."""
-    return {key: round(value, 6) for key, value in values.items() if key != "latency_ms"}
+    """What of a report is the same on the next run, as far as it is known: all but the latency, to six digits."""
+    return {
+        key: round(value, 6) if isinstance(value, float) else value
+        for key, value in values.items()
+        if key != "latency_ms" and value not in (None, "")
+    }
 
 
 def bundled_detector(folder: Path) -> dict[str, Any]:
@@ -100,7 +120,7 @@ def bundled_detector(folder: Path) -> dict[str, Any]:
     return {**asdict(settings), "file": target.name, "sha256": sha256_of(target)}
 
 
-def provenance(base: dict[str, Any], scorer: Scorer, test_faces: int) -> dict[str, Any]:
+def provenance(base: dict[str, Any], scorer: Scorer, test_faces: int, int8: Any) -> dict[str, Any]:
     """Where the model comes from, and on what its files were measured."""
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     return {
@@ -110,6 +130,7 @@ def provenance(base: dict[str, Any], scorer: Scorer, test_faces: int) -> dict[st
         "git_commit": commit or None,
         "params": OmegaConf.to_container(OmegaConf.load("params.yaml")),
         "test_faces": test_faces,
+        "int8": int8,
         "castline": castline.__version__,
         "versions": {name: version(name) for name in ("torch", "timm", "ai-edge-litert", "onnxruntime")},
         "machine": f"{platform.machine()} {platform.system()}, one thread",

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from castline import params, tables
-from castline.bundle import HEAD, MEMORY
+from castline.bundle import FOLDS, HEAD, MEMORY
 from castline.embedding.augment_settings import AugmentationSettings
 from castline.errors import ConfigError, exits_cleanly
 from castline.photos.batches import DataSettings
@@ -16,7 +16,9 @@ from castline.scoring import Scorer
 from castline.training import memory
 from castline.training.examples import Examples, Part, read_examples
 from castline.training.fit import Fitted, fit_head, write_curves
-from castline.training.heads import Head, build_head, head_of
+from castline.training.folds import folds, without
+from castline.training.gallery import with_gallery
+from castline.training.heads import Head, head_of, new_head
 from castline.training.incremental import extended, joined
 from castline.training.settings import HeadSettings, TrainerSettings, TrainingSettings
 
@@ -33,11 +35,12 @@ def main() -> None:
 
     if settings.mode == "incremental":
         known = tables.read(BASE / MEMORY)
-        examples, head, train, val = taken_up(examples, known, head_settings)
+        before = Scorer.read(BASE / HEAD)
+        examples, head, train, val = taken_up(examples, before, known, head_settings)
     else:
-        known = None
+        known = before = None
         train, val = examples.part("train"), examples.part("val")
-        head = new_head(head_settings, settings, train, len(examples.people))
+        head = new_head(head_settings, train, len(examples.people), settings.seed)
     if settings.tune == "head":
         fitted = fit_head(head, train, val, settings)
         MODEL.joinpath("base").mkdir(parents=True, exist_ok=True)
@@ -45,33 +48,37 @@ def main() -> None:
             shutil.copyfile(BASE / file, MODEL / "base" / file)
     else:
         fitted, examples = tuned(head, examples, batches, settings)
-    head.scorer(examples.people).write(MODEL / HEAD)
-
     parts = [examples.part(split, plain=True) for split in ("train", "val", "test")]
-    remembered = memory.memory_of(tables.read(Path("build/dataset.parquet")), parts[0], parts[1:], settings.exemplars)
+    counts = memory.trained_on(known) if known is not None else {}
+    with_gallery(head.scorer(examples.people), parts[0], before, counts).write(MODEL / HEAD)
+
+    remembered = memory.memory_of(
+        tables.read(Path("build/dataset.parquet")), parts[0], [*parts[1:], examples.strangers()], settings.exemplars
+    )
     if known is not None:
         remembered = memory.join(known, remembered)
     tables.write(MODEL / MEMORY, remembered.schema, remembered)
 
+    (MODEL / FOLDS).mkdir(parents=True, exist_ok=True)
+    if settings.tune == "head":
+        shorter = replace(settings, epochs=fitted.best_epoch + 1)
+        for number, fold in enumerate(folds(examples.people, settings.folds)):
+            scorer = without(fold, examples.people, head_settings, train, val, shorter)
+            scorer.write(MODEL / FOLDS / f"{number}.safetensors")
+
     runs = {named(head_settings): fitted}
     for dropout in settings.beside:
         beside = replace(head_settings, dropout=dropout)
-        other = new_head(beside, settings, train, len(examples.people))
+        other = new_head(beside, train, len(examples.people), settings.seed)
         runs[named(beside)] = fit_head(other, train, val, settings)
     write_curves(Path("reports/curves.csv"), runs)
     summary(examples, train, val, fitted)
 
 
-def new_head(kind: HeadSettings, settings: TrainingSettings, train: Part, people: int) -> Head:
-    torch.manual_seed(settings.seed)
-    head = build_head(kind, train.features.shape[1], people)
-    head.fit_input(torch.from_numpy(train.features), torch.from_numpy(train.people))
-    return head
-
-
-def taken_up(examples: Examples, known: "tables.pa.Table", settings: HeadSettings) -> tuple[Examples, Head, Part, Part]:
+def taken_up(
+    examples: Examples, scorer: Scorer, known: "tables.pa.Table", settings: HeadSettings
+) -> tuple[Examples, Head, Part, Part]:
     """The version's head with the new people in it, and the faces to go on with: new ones, and those it remembers."""
-    scorer = Scorer.read(BASE / HEAD)
     if HeadSettings(**scorer.settings) != settings:
         raise ConfigError(
             f"head is {settings}, but the version to go on from has {HeadSettings(**scorer.settings)}",
@@ -96,6 +103,7 @@ def tuned(head: Head, examples: Examples, batches: list[str], settings: Training
     base, base_settings = base_models.load(BASE)
     chips = tables.read_many([Path(f"build/faces/{batch}.parquet") for batch in batches], ["chip"]).column("chip")
     parts = {split: examples.part(split, plain=True) for split in ("train", "val", "test")}
+    parts["strangers"] = examples.strangers()
     faces = {split: Faces(chips.take(part.rows).to_pylist(), part.people) for split, part in parts.items()}
     trainer = params.read("trainer", TrainerSettings)
     augmentation = params.read("augmentation", AugmentationSettings)
@@ -108,6 +116,7 @@ def tuned(head: Head, examples: Examples, batches: list[str], settings: Training
     fitted = fine_tune(
         base, head, faces["train"], faces["val"], base_settings, settings, trainer, augmentation, checkpoints
     )
+    base_settings = replace(base_settings, tuned=True)
     base_models.save(base, base_settings, MODEL / "base")
     features = np.zeros((len(examples.dataset), base_settings.embedding_size), np.float32)
     for split, part in parts.items():

@@ -35,6 +35,7 @@ class BaseModelSettings:
     package: import name of the package (packaged). repo, revision: on the hub (hf_hub).
     file: below the package, in the repository, or a path on disk (file). url: fetched if there is no `file` (file).
     sha256: of the file, hex; on the hub it may be left out.
+    tuned: set by training: the weights were tuned on faces of the cast.
     pool: nothing, the network's own way from feature maps to an embedding; or flatten, all numbers of the maps.
 
     Raises: ConfigError for a value that is not allowed.
@@ -58,6 +59,7 @@ class BaseModelSettings:
     repo: str = ""
     revision: str = "main"
     pool: str = ""
+    tuned: bool = False
 
     def __post_init__(self) -> None:
         for key, allowed in _CHOICES.items():

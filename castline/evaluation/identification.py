@@ -130,6 +130,17 @@ class Identification:
         """The one of the two that decides."""
         return self.by_similarity if self.settings.by == "similarity" else self.by_confidence
 
+    def metrics(self) -> dict[str, float | int]:
+        """For `dvc metrics show`: what is known of it, rounded to four digits."""
+        numbers: dict[str, float | int] = {"temperature": self.temperature}
+        numbers["ece_before"] = self.reliability(1.0).ece
+        numbers["ece"] = self.reliability(self.temperature).ece
+        for by, found in (("similarity", self.by_similarity), ("confidence", self.by_confidence)):
+            for point in found.points:
+                if point.tpir is not None:
+                    numbers[f"tpir_at_fpir_{point.fpir:g}_by_{by}"] = point.tpir
+        return {key: round(value, 4) for key, value in numbers.items()}
+
     def _open_set(self, statistic: NDArray[np.float32], left_out: NDArray[np.float32]) -> OpenSet:
         """left_out: (N,) the statistic of each of the cast if nobody knew them, NaN where that cannot be said."""
         strangers = np.flatnonzero(self.truth < 0)

@@ -14,18 +14,13 @@ class OpenSetSettings:
     fpir: the share of strangers' faces that may be given a name; a threshold is fitted to it.
     by: what is held against the threshold: similarity, to the nearest person's training faces; or confidence, of the
     name.
-    folds: so many further heads are trained, each without its share of the people, who are strangers to it: what
-    confidence strangers are given. 0 leaves that to faces of `_strangers` alone.
     """
 
     fpir: float = 0.01
     by: str = "similarity"
-    folds: int = 3
 
     def __post_init__(self) -> None:
         if not 0 < self.fpir < 1:
             raise ConfigError(f"open_set.fpir is {self.fpir:g}, it is a share: above 0 and below 1")
         if self.by not in ("similarity", "confidence"):
             raise ConfigError(f"open_set.by is {self.by!r}, allowed: similarity, confidence")
-        if self.folds < 0 or self.folds == 1:
-            raise ConfigError(f"open_set.folds is {self.folds}, allowed: 0, or 2 and more")

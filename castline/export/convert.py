@@ -4,10 +4,13 @@ onnx2tf and TensorFlow take half a minute and a gigabyte, print a lot, switch wa
 end it on an error. `castline.export.tflite` starts this and reads what it leaves behind.
 
 The job is a `Job`; paths in it are relative to the folder that this runs in, a temporary one. There it reads base.onnx
-(image → raw embedding) and calibration.npy ((N, S, S, 3) uint8 RGB), and writes the TFLite files.
+(image → raw embedding) and calibration.npy ((N, S, S, 3) uint8 RGB), and writes the TFLite files, and beside each what
+TensorFlow's own interpreter makes of the first calibration images: FILE.npy, (M, D) float32.
 """
 
+import csv
 import json
+import math
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -17,7 +20,11 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Job", "main"]
+from castline.runtime.tflite import TFLiteModel
+
+__all__ = ["CHECKED", "Job", "main"]
+
+CHECKED = 8  # images that both interpreters are shown
 
 # onnx2tf 1.28.8 fetches this from the internet unless it lies in the working directory; its content does not matter.
 _SAMPLE = "calibration_image_sample_data_20x128x128x3_float32.npy"
@@ -25,11 +32,17 @@ _SAMPLE = "calibration_image_sample_data_20x128x128x3_float32.npy"
 
 @dataclass(frozen=True)
 class Job:
-    """float32, float16, int8: files to write, or empty."""
+    """float32, float16, int8: files to write, or empty. way: to eight bits.
+
+    full: weights per channel and activations in int8, ranges from the calibration images. mixed: the same, but the
+    quarter of the layers that rounding hurts most stay in float. float_activations: weights in int8, activations in
+    float, their ranges found while it runs.
+    """
 
     float32: str = ""
     float16: str = ""
     int8: str = ""
+    way: str = "full"
 
 
 def main(job: Job) -> None:
@@ -42,7 +55,7 @@ def main(job: Job) -> None:
     if job.float16:
         _write(job.float16, _half(converter()))
     if job.int8:
-        _write(job.int8, _int8(converter()))
+        _write(job.int8, {"full": _full, "mixed": _mixed, "float_activations": _float_activations}[job.way](converter))
 
 
 def _to_keras(file: str) -> Any:
@@ -76,26 +89,83 @@ def _half(converter: Any) -> Any:
     return converter
 
 
-def _int8(converter: Any) -> Any:
-    """Everything in int8, weights per channel, ranges from the calibration images."""
+def _full(converter: Callable[[], Any]) -> Any:
     import tensorflow as tf
 
-    images = np.load("calibration.npy")
+    full = _calibrated(converter())
+    full.inference_input_type = tf.int8
+    full.inference_output_type = tf.int8
+    return full
+
+
+def _mixed(converter: Callable[[], Any]) -> bytes:
+    """The layers to be left in float are those whose error is largest beside the step of their output (one of 256).
+
+    Source: TensorFlow's guide to selective quantization, which does it by hand.
+    """
+    from tensorflow.lite.experimental import QuantizationDebugger, QuantizationDebugOptions
+
+    def debugger(left: list[str]) -> Any:
+        options = QuantizationDebugOptions(denylisted_nodes=left)
+        return QuantizationDebugger(
+            converter=_calibrated(converter()), debug_dataset=_examples(8), debug_options=options
+        )
+
+    looked_at = debugger([])
+    looked_at.run()
+    table = Path("layers.csv")
+    with table.open("w", encoding="utf-8", newline="") as file:
+        looked_at.layer_statistics_dump(file)
+    with table.open(encoding="utf-8", newline="") as file:
+        layers = list(csv.DictReader(file))
+    layers.sort(key=lambda layer: -math.sqrt(float(layer["mean_squared_error"])) / float(layer["scale"]))
+    chosen = debugger([layer["tensor_name"] for layer in layers[: len(layers) // 4]])
+    return bytes(chosen.get_nondebug_quantized_model())
+
+
+def _float_activations(converter: Callable[[], Any]) -> Any:
+    import tensorflow as tf
+
+    dynamic = converter()
+    dynamic.optimizations = [tf.lite.Optimize.DEFAULT]
+    return dynamic
+
+
+def _calibrated(converter: Any) -> Any:
+    import tensorflow as tf
+
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = _examples()
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    return converter
+
+
+def _examples(every: int = 1) -> Callable[[], Iterator[list[Any]]]:
+    images = np.load("calibration.npy")[::every]
 
     def examples() -> Iterator[list[Any]]:
         for image in images:
             yield [image[np.newaxis].astype(np.float32)]
 
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.representative_dataset = examples
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-    converter.inference_input_type = tf.int8
-    converter.inference_output_type = tf.int8
-    return converter
+    return examples
 
 
-def _write(file: str, converter: Any) -> None:
-    Path(file).write_bytes(converter.convert())
+def _write(file: str, converted: Any) -> None:
+    """converted: the file's bytes, or a converter that is ready to give them."""
+    blob = converted if isinstance(converted, bytes) else converted.convert()
+    Path(file).write_bytes(blob)
+    np.save(f"{file}.npy", _by_tensorflow(file))
+
+
+def _by_tensorflow(file: str) -> Any:
+    """What TensorFlow's interpreter makes of the first calibration images: (M, D) float32."""
+    import tensorflow as tf
+
+    def interpreter(file: Path, threads: int) -> Any:
+        return tf.lite.Interpreter(model_path=str(file), num_threads=threads)
+
+    model = TFLiteModel(Path(file), interpreter=interpreter)
+    return np.stack([model(image) for image in np.load("calibration.npy")[:CHECKED]])
 
 
 if __name__ == "__main__":

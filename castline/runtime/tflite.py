@@ -1,5 +1,6 @@
 """An exported base model, run by LiteRT: a face in, a raw embedding out. NumPy and LiteRT only."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,16 +17,19 @@ __all__ = ["TFLiteModel"]
 class TFLiteModel:
     """(S, S, 3) uint8 RGB → raw embedding (D,) float32, whatever numbers the file computes with.
 
-    file: a TFLite file that `castline.export` wrote. threads: of LiteRT.
+    file: a TFLite file that `castline.export` wrote. threads: of LiteRT. interpreter: makes one of the file and the
+    number of threads; TensorFlow's has the methods of LiteRT's.
 
     An instance holds the buffers that it computes in: not to be shared between threads.
 
     Raises: BundleError when the file cannot be loaded or has other inputs or outputs.
     """
 
-    def __init__(self, file: Path, threads: int = 1) -> None:
+    def __init__(
+        self, file: Path, threads: int = 1, interpreter: Callable[[Path, int], Any] = litert.interpreter
+    ) -> None:
         try:
-            self._run = litert.interpreter(file, threads).get_signature_runner()
+            self._run = interpreter(file, threads).get_signature_runner()
         except (ValueError, RuntimeError) as error:
             raise BundleError(f"{file}: LiteRT cannot load it: {error}", "dvc repro export") from error
         inputs = {key: _Tensor.of(details) for key, details in self._run.get_input_details().items()}

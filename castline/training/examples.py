@@ -52,6 +52,11 @@ class Examples:
             rows = rows.repeat(self.views.shape[1])
         return Part(features, np.array([number[self.dataset[i]["person"]] for i in rows], np.int64), rows)
 
+    def strangers(self) -> Part:
+        """The kept faces of people outside the cast; they have no number, so all have 0."""
+        rows = np.array([i for i, row in enumerate(self.dataset) if row["kept"] and row["stranger"]], np.int64)
+        return Part(self.features[rows], np.zeros(len(rows), np.int64), rows)
+
 
 def read_examples(build: Path, batches: Sequence[str]) -> Examples:
     """Read dataset.parquet and the features of `batches` from the folder `build`.

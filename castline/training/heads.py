@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from castline.scoring import Scorer
+from castline.training.examples import Part
 from castline.training.settings import HeadSettings
 
-__all__ = ["CosineHead", "Head", "HeadSettings", "SoftmaxHead", "build_head", "head_of"]
+__all__ = ["CosineHead", "Head", "HeadSettings", "SoftmaxHead", "build_head", "head_of", "new_head"]
 
 
 class Head(nn.Module):
@@ -145,6 +146,14 @@ def build_head(settings: HeadSettings, embedding_size: int, people: int) -> Head
     A head with a hidden layer starts from torch's random state: seed it before.
     """
     return _KINDS[settings.kind](settings, embedding_size, people)
+
+
+def new_head(settings: HeadSettings, train: Part, people: int, seed: int) -> Head:
+    """A head that is ready to be trained on `train`."""
+    torch.manual_seed(seed)
+    head = build_head(settings, train.features.shape[1], people)
+    head.fit_input(torch.from_numpy(train.features), torch.from_numpy(train.people))
+    return head
 
 
 def head_of(scorer: Scorer) -> Head:

@@ -1,8 +1,8 @@
 """What a released model remembers of the faces it was made from, to be trained on and tested again without the photos.
 
 A row a face: whose it was, on which side of the split, its hashes, so that the same photo is known again, and for some
-what the base model made of it: all faces that were stopped by and tested on, and a few of each person's that were
-trained on. No picture is kept; but features are biometric data all the same, so a memory stays with the team.
+what the base model made of it: all faces that were stopped by and tested on, strangers', and a few of each person's
+that were trained on. No picture is kept; but features are biometric data all the same, so a memory stays with the team.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from castline import tables
 from castline.training.examples import Part
 
-__all__ = ["herd", "join", "memory_of", "part_of", "probed", "trained_on"]
+__all__ = ["herd", "join", "memory_of", "part_of", "probed", "to_probe", "trained_on"]
 
 
 def memory_of(dataset: pa.Table, train: Part, others: Sequence[Part], exemplars: int) -> pa.Table:
@@ -65,6 +65,22 @@ def probed(memory: pa.Table, probes: pa.Table, same_files: bool) -> pa.Table:
         features[rows], known[rows] = tables.matrix(probes, name), True
         memory = memory.append_column(name, tables.sparse_column(features, known))
     return memory
+
+
+def to_probe(memory: pa.Table, batches: Sequence[str], least: int) -> NDArray[np.int64]:
+    """Which faces of `batches` exported files are to be measured on, as rows of the memory.
+
+    Those that have a feature and are tested on, stopped by, or strangers'; and where a memory holds fewer than `least`
+    of them, some that were trained on, which serve as people whom the others do not know. Chosen by a hash, so adding
+    batches takes none away.
+    """
+    rows = memory.select([*_WHO, "batch", "photo_sha256"]).to_pylist()
+    there = memory.column("feature").is_valid().to_pylist()
+    known = [i for i, row in enumerate(rows) if there[i] and row["kept"]]
+    measured = [i for i in known if rows[i]["stranger"] or rows[i]["split"] in ("val", "test")]
+    spare = sorted(set(known) - set(measured), key=lambda i: (rows[i]["photo_sha256"], i))
+    chosen = [*measured, *spare[: max(0, least - len(measured))]]
+    return np.array(sorted(i for i in chosen if rows[i]["batch"] in batches), np.int64)
 
 
 def trained_on(memory: pa.Table) -> dict[str, int]:

@@ -61,6 +61,8 @@ class TrainingSettings:
     seed: of random weights, dropout, augmentation and the order of examples. epochs: at most; patience: epochs without
     a better validation loss before it stops. balanced: every person is drawn equally often.
     exemplars: training faces a person whose features the released version keeps, to go on from.
+    folds: so many heads are trained beside, each without its share of the people, who are strangers to it: so it is
+    known what confidence strangers are given. 0 does without.
     beside: dropouts of further heads that are trained alike, for the curves in the report alone.
     """
 
@@ -75,6 +77,7 @@ class TrainingSettings:
     weight_decay: float = 0.0
     balanced: bool = False
     exemplars: int = 10
+    folds: int = 3
     beside: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -100,6 +103,8 @@ class TrainingSettings:
         for key in ("epochs", "patience", "batch_size", "lr", "exemplars"):
             if getattr(self, key) <= 0:
                 raise ConfigError(f"training.{key} is {getattr(self, key)}, it has to be above 0")
+        if self.folds < 0 or self.folds == 1:
+            raise ConfigError(f"training.folds is {self.folds}, allowed: 0, or 2 and more")
         if not all(0 <= dropout < 1 for dropout in self.beside):
             raise ConfigError(f"training.beside is {list(self.beside)}, wanted are dropouts, 0 or more and below 1")
 
