@@ -51,7 +51,7 @@ def test_every_choice_composes_and_fits_its_dataclass(copy: Path, override: str)
         ("training.epochs=0", "training.epochs"),
         ("base_model=nothing", "conf/ cannot be composed"),
         ("+more.of=this", "unknown sections more"),
-        ("+export.allowance.int4=1", "unknown int4"),
+        ("+export.allowance.int4.top1=1", "unknown int4"),
     ],
 )
 def test_what_does_not_fit_is_said_and_nothing_is_written(copy: Path, override: str, message: str) -> None:

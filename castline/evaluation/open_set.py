@@ -8,7 +8,7 @@ share of the cast's test faces that reach it and are named right (ISO/IEC 19795-
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,11 +28,11 @@ _STEP = 1e-6
 class Impostors:
     """Faces of people that the model does not know, as it sees them.
 
-    statistic: (M,) float32, how well each face passes for somebody of the cast. people: M names, whose each is.
+    statistic: (M,) float, how well each face passes for somebody of the cast. people: M names, whose each is.
     source: where they come from, in words.
     """
 
-    statistic: NDArray[np.float32]
+    statistic: NDArray[np.floating]
     people: Sequence[str]
     source: str = ""
 
@@ -94,7 +94,7 @@ def needed_faces(fpir: float) -> int:
 
 
 def open_set(
-    statistic: NDArray[np.float32],
+    statistic: NDArray[np.floating],
     right: NDArray[np.bool_],
     people: Sequence[str],
     impostors: Impostors,
@@ -102,8 +102,11 @@ def open_set(
 ) -> OpenSet:
     """Thresholds fitted to `impostors`, and what they do to the cast's test faces.
 
-    statistic: (N,) float32, of the cast's faces. right: (N,), named right if they are named. people: N, whose they are.
+    statistic: (N,) float, of the cast's faces. right: (N,), named right if they are named. people: N, whose they are.
     """
+    # In double precision, as a device compares: in single, a threshold may be rounded onto a face that it excludes.
+    statistic = statistic.astype(np.float64)
+    impostors = replace(impostors, statistic=impostors.statistic.astype(np.float64))
     fpir, tpir = _curve(statistic, right, impostors.statistic)
     return OpenSet(
         points=tuple(_point(rate, statistic, right, people, impostors) for rate in dict.fromkeys(fpirs)),
@@ -118,7 +121,7 @@ def open_set(
 
 def _point(
     rate: float,
-    statistic: NDArray[np.float32],
+    statistic: NDArray[np.floating],
     right: NDArray[np.bool_],
     people: Sequence[str],
     impostors: Impostors,
@@ -141,7 +144,7 @@ def _point(
     )
 
 
-def _threshold(impostors: NDArray[np.float32], rate: float) -> float | None:
+def _threshold(impostors: NDArray[np.floating], rate: float) -> float | None:
     """The lowest threshold that a new impostor reaches at `rate` at most; None with too few to say."""
     allowed = math.floor(rate * (len(impostors) + 1) + 1e-9)
     if allowed < 1:
@@ -165,34 +168,35 @@ def _measured(rate: float, impostors: Impostors) -> float | None:
 
 def _interval(
     rate: float,
-    statistic: NDArray[np.float32],
+    statistic: NDArray[np.floating],
     right: NDArray[np.bool_],
     people: Sequence[str],
     impostors: Impostors,
 ) -> tuple[float, float]:
     """Where the TPIR lies in 95 of 100 samples of other people, strangers and cast alike, drawn from these."""
     random = np.random.default_rng(0)
-    strangers = _rows_of(impostors.people)
-    cast = _rows_of(people)
-    found = []
-    for _ in range(_RESAMPLES):
-        drawn = np.concatenate([strangers[i] for i in random.integers(len(strangers), size=len(strangers))])
-        faces = np.concatenate([cast[i] for i in random.integers(len(cast), size=len(cast))])
-        threshold = _threshold(impostors.statistic[drawn], rate)
-        if threshold is None:  # this draw has too few faces: its strictest is the best that it can say
-            threshold = float(impostors.statistic[drawn].max()) + _STEP
-        found.append(float((right[faces] & (statistic[faces] >= threshold)).mean()))
-    low, high = np.percentile(found, [2.5, 97.5])
+    order = np.argsort(-impostors.statistic, kind="stable")
+    highest = impostors.statistic[order]
+    drawn = _drawn(impostors.people, random)[:, order]  # (R, M): how often each face is in each sample
+    so_far = np.cumsum(drawn, axis=1)
+    allowed = np.maximum(np.floor(rate * (so_far[:, -1:] + 1) + 1e-9), 1)
+    thresholds = highest[(so_far < allowed).sum(1)]  # (R,)
+    faces = _drawn(people, random)  # (R, N)
+    named = right & (statistic > thresholds[:, None])
+    low, high = np.percentile((faces * named).sum(1) / faces.sum(1), [2.5, 97.5])
     return float(low), float(high)
 
 
-def _rows_of(people: Sequence[str]) -> list[NDArray[np.int64]]:
-    names = np.array(people)
-    return [np.flatnonzero(names == name) for name in sorted(set(people))]
+def _drawn(people: Sequence[str], random: np.random.Generator) -> NDArray[np.int64]:
+    """How often each of N faces is in each of R samples, as many people drawn again and again: (R, N)."""
+    names, own = np.unique(np.array(people), return_inverse=True)
+    chances = np.full(len(names), 1 / len(names))
+    counts: NDArray[np.int64] = random.multinomial(len(names), chances, size=_RESAMPLES)[:, own]
+    return counts
 
 
 def _curve(
-    statistic: NDArray[np.float32], right: NDArray[np.bool_], impostors: NDArray[np.float32]
+    statistic: NDArray[np.floating], right: NDArray[np.bool_], impostors: NDArray[np.floating]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """FPIR and TPIR at each threshold that an impostor sets, strictest first; ends at an FPIR of 1."""
     if not len(impostors) or not len(statistic):

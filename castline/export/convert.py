@@ -103,11 +103,11 @@ def _mixed(converter: Callable[[], Any]) -> bytes:
 
     Source: TensorFlow's guide to selective quantization, which does it by hand.
     """
-    from tensorflow.lite.experimental import QuantizationDebugger, QuantizationDebugOptions
+    import tensorflow as tf
 
     def debugger(left: list[str]) -> Any:
-        options = QuantizationDebugOptions(denylisted_nodes=left)
-        return QuantizationDebugger(
+        options = tf.lite.experimental.QuantizationDebugOptions(denylisted_nodes=left)
+        return tf.lite.experimental.QuantizationDebugger(
             converter=_calibrated(converter()), debug_dataset=_examples(8), debug_options=options
         )
 
@@ -119,7 +119,7 @@ def _mixed(converter: Callable[[], Any]) -> bytes:
     with table.open(encoding="utf-8", newline="") as file:
         layers = list(csv.DictReader(file))
     layers.sort(key=lambda layer: -math.sqrt(float(layer["mean_squared_error"])) / float(layer["scale"]))
-    chosen = debugger([layer["tensor_name"] for layer in layers[: len(layers) // 4]])
+    chosen = debugger([layer["tensor_name"] for layer in layers[: math.ceil(len(layers) / 4)]])
     return bytes(chosen.get_nondebug_quantized_model())
 
 
