@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from record import record
 
@@ -132,7 +133,7 @@ def command_line(options: argparse.Namespace) -> str:
     return shlex.join(["python", "benchmarks/pipeline.py", options.photos.name, *overrides])
 
 
-def bundle(project: Path) -> dict[str, dict[str, dict[str, float]]]:
+def bundle(project: Path) -> dict[str, Any]:
     return json.loads((project / "models" / "recognizer" / "bundle.json").read_text())
 
 

@@ -11,6 +11,8 @@ from castline import tables
 from castline.training import memory
 from castline.training.examples import Part
 from castline.training.fit import fit_head
+from castline.training.folds import folds, without
+from castline.training.gallery import with_gallery
 from castline.training.heads import HeadSettings, build_head, head_of
 from castline.training.incremental import extended, joined
 from castline.training.settings import TrainingSettings
@@ -142,3 +144,47 @@ def test_more_photos_of_somebody_known_move_a_prototype_by_their_share() -> None
     np.testing.assert_allclose(
         moved.weight[0] / np.linalg.norm(moved.weight[0]), ideal / np.linalg.norm(ideal), atol=1e-4
     )
+
+
+def test_a_gallery_is_the_mean_of_each_person_and_goes_on_with_new_photos() -> None:
+    first, more = faces([0, 1], 30, 1), faces([0, 2], 10, 2)
+    head = build_head(HeadSettings(), SIZE, 2)
+    head.fit_input(torch.from_numpy(first.features), torch.from_numpy(first.people))
+    version = with_gallery(head.scorer(NAMES[:2]), first)
+    assert version.gallery is not None
+    np.testing.assert_allclose(version.gallery[0], version.centred(first.features[:30]).mean(0), atol=1e-6)
+    # On two classes the mean of both is the middle: their galleries look the other way.
+    assert version.similarities(first.features)[:30, 0].min() > version.similarities(first.features)[:30, 1].max()
+
+    longer = extended(version, [NAMES[2]], first, more, dict.fromkeys(NAMES[:2], 30))
+    longer = with_gallery(longer, more, version, dict.fromkeys(NAMES[:2], 30))
+    assert longer.gallery is not None
+    together = np.concatenate([first.features[:30], more.features[:10]])
+    np.testing.assert_allclose(longer.gallery[0], version.centred(together).mean(0), atol=1e-6)
+    np.testing.assert_allclose(longer.gallery[1], version.gallery[1], atol=1e-6)
+    np.testing.assert_allclose(longer.gallery[2], version.centred(more.features[10:]).mean(0), atol=1e-6)
+
+
+def test_a_fold_does_not_know_its_people() -> None:
+    train, val = faces(list(range(8)), 12, 1), faces(list(range(8)), 3, 2)
+    parts = folds(NAMES, 4)
+    assert sorted(name for part in parts for name in part) == sorted(NAMES)
+    settings = TrainingSettings(epochs=20, lr=0.01)
+    scorer = without(parts[0], NAMES, HeadSettings(), train, val, settings)
+    assert set(scorer.people) == set(NAMES) - parts[0] and len(scorer.people) == 6
+    place = [NAMES.index(name) for name in scorer.people]
+    known = np.isin(val.people, place)
+    _, scores = scorer(val.features)
+    named = np.array(place)[scores.argmax(1)]
+    assert (named[known] == val.people[known]).mean() > 0.9
+    assert scores[~known].max(1).mean() < scores[known].max(1).mean() - 0.1
+
+
+def test_files_are_measured_on_what_is_not_trained_on_and_filled_up_if_that_is_little() -> None:
+    train, test = faces([0, 1], 12, 1), faces([0, 1], 4, 2)
+    table = remembered(train, test)  # five of each person's twelve training faces have features
+    assert len(memory.to_probe(table, ["old"], 0)) == 8
+    some, more = memory.to_probe(table, ["old"], 12), memory.to_probe(table, ["old"], 15)
+    assert len(some) == 12 and set(some) < set(more) and len(more) == 15
+    assert len(memory.to_probe(table, ["old"], 1000)) == 18
+    assert len(memory.to_probe(table, ["new"], 1000)) == 0
