@@ -40,7 +40,7 @@ def main() -> None:
         memory,
         scorer,
         params.read("open_set", OpenSetSettings),
-        [Scorer.read(path) for path in sorted((BUILD / "model" / FOLDS).iterdir())],
+        [Scorer.read(path) for path in sorted((BUILD / "model" / FOLDS).glob("*.safetensors"))],
         frozen=not json.loads((BUILD / "model/base/base.json").read_text(encoding="utf-8"))["tuned"],
     )
     metrics = evaluation.metrics() | identification.metrics()

@@ -40,7 +40,7 @@ def main() -> None:
     memory = probed(tables.read(MODEL / MEMORY), tables.read(CONVERTED / "probes.parquet"), said["taken_over"])
     base = json.loads((MODEL / "base/base.json").read_text(encoding="utf-8"))
     unknown = params.read("open_set", OpenSetSettings)
-    folds = [Scorer.read(path) for path in sorted((MODEL / FOLDS).iterdir())]
+    folds = [Scorer.read(path) for path in sorted((MODEL / FOLDS).glob("*.safetensors"))]
 
     reports = {}
     for name in said["files"]:

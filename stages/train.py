@@ -1,5 +1,6 @@
 """The dataset's features in; a model that names its people out, its memory, and the curves of how it got there."""
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from castline.scoring import Scorer
 from castline.training import memory
 from castline.training.examples import Examples, Part, read_examples
 from castline.training.fit import Fitted, fit_head, write_curves
-from castline.training.folds import folds, without
+from castline.training.folds import folds, on_random_split, without
 from castline.training.gallery import with_gallery
 from castline.training.heads import Head, head_of, new_head
 from castline.training.incremental import extended, joined
@@ -65,6 +66,9 @@ def main() -> None:
         for number, fold in enumerate(folds(examples.people, settings.folds)):
             scorer = without(fold, examples.people, head_settings, train, val, shorter)
             scorer.write(MODEL / FOLDS / f"{number}.safetensors")
+        if settings.folds and settings.mode == "full":
+            found = on_random_split(examples, head_settings, shorter)
+            (MODEL / FOLDS / "random_split.json").write_text(json.dumps(found) + "\n", encoding="utf-8")
 
     runs = {named(head_settings): fitted}
     for dropout in settings.beside:

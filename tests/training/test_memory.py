@@ -9,9 +9,9 @@ import torch
 
 from castline import tables
 from castline.training import memory
-from castline.training.examples import Part
+from castline.training.examples import Examples, Part
 from castline.training.fit import fit_head
-from castline.training.folds import folds, without
+from castline.training.folds import folds, on_random_split, without
 from castline.training.gallery import with_gallery
 from castline.training.heads import HeadSettings, build_head, head_of
 from castline.training.incremental import extended, joined
@@ -188,3 +188,22 @@ def test_files_are_measured_on_what_is_not_trained_on_and_filled_up_if_that_is_l
     assert len(some) == 12 and set(some) < set(more) and len(more) == 15
     assert len(memory.to_probe(table, ["old"], 1000)) == 18
     assert len(memory.to_probe(table, ["new"], 1000)) == 0
+
+
+def test_a_random_split_tests_on_copies_of_what_it_trains_on() -> None:
+    """Two people who cannot be told apart, but each test face is there a second time, as a training face."""
+    random = np.random.default_rng(0)
+    features = random.normal(size=(40, SIZE)).astype(np.float32)
+    rows = []
+    for i, copy in enumerate([0] * 40 + [1] * 40):
+        side = "train" if copy else "test"
+        kept = not copy  # curation keeps one of two
+        rows.append(
+            {"person": NAMES[i % 2], "stranger": False, "kept": kept, "split": "test" if kept else None,
+             "random_split": side}
+        )  # fmt: skip
+    examples = Examples(NAMES[:2], np.concatenate([features, features]), rows)
+    found = on_random_split(examples, HeadSettings(hidden=64), TrainingSettings(epochs=60, lr=0.01))
+    assert found["faces"] == 40 and found["right"] >= 38
+    nothing = Examples(NAMES[:2], features, [row | {"random_split": None} for row in rows[:40]])
+    assert on_random_split(nothing, HeadSettings(), TrainingSettings()) == {"right": 0, "faces": 0}
