@@ -22,7 +22,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from castline.evaluation.measures import FARS, RULE_OF_30, Evaluation, Funnel, PersonResult, Roc
-from castline.evaluation.names import csv_cell, short
+from castline.text import csv_cell, short
 
 __all__ = [
     "Curves",

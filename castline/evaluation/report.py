@@ -15,9 +15,9 @@ from jinja2 import Environment, StrictUndefined
 
 from castline.evaluation import plots
 from castline.evaluation.measures import FARS, Evaluation, Funnel, most_confused, wilson_interval
-from castline.evaluation.names import short
 from castline.evaluation.plots import Curves
 from castline.evaluation.remembering import Remembering
+from castline.text import short
 
 __all__ = ["Mistake", "ReportContent", "Training", "in_plain_words", "render_report", "write_report"]
 

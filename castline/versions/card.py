@@ -8,7 +8,7 @@ import yaml
 from jinja2 import Environment, StrictUndefined
 
 from castline.evaluation.measures import wilson_interval
-from castline.evaluation.names import shown
+from castline.text import shown
 from castline.versions.facts import Facts
 from castline.versions.tags import ARTIFACT
 

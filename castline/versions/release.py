@@ -121,7 +121,7 @@ def _commit_card(text: str, message: str) -> None:
 
 
 def _lines(items: list[str]) -> str:
-    from castline.evaluation.names import short
+    from castline.text import short
 
     more = [f"and {len(items) - _SHOWN} more"] if len(items) > _SHOWN else []
     return "\n".join(f"  {item}" for item in [*(short(item, 100) for item in items[:_SHOWN]), *more])

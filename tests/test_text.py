@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from castline.evaluation.names import csv_cell, short, shown
+from castline.text import csv_cell, short, shown
 
 GONE = "\ufffd"
 
