@@ -1,5 +1,6 @@
 """A photo in, named people out: the code that prepared the training photos, and a TFLite file from the bundle."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from PIL import Image
 from castline.bundle import HEAD, checked, read_bundle
 from castline.errors import BundleError, DataError
 from castline.faces.align import align, crop
-from castline.faces.detection import DetectorSettings
+from castline.faces.detection import Detections, DetectorSettings
 from castline.faces.detectors import build
 from castline.faces.find import find_faces
 from castline.photos.decode import Photo, PhotoSettings, Rejected, decode, read
@@ -122,21 +123,37 @@ class Recognizer:
 
     def faces(self, photo: Photo) -> list[Face]:
         """The faces in a photo that `open` decoded, left to right."""
-        found = find_faces(photo.image, self._detector, self._detection)
+        found = self.find(photo)
         upright = found.moved(photo.scale)
         faces = []
         for i in np.argsort(found.boxes[:, 0], kind="stable"):
-            raw = self._model(
-                crop(align(photo.image, found.landmarks[i]), self.bundle.template, self.bundle.input_size)
-            )
+            raw = self.embed(photo, found.landmarks[i])
             x1, y1, x2, y2 = (float(edge) for edge in upright.boxes[i])
             faces.append(Face((x1, y1, x2, y2), upright.landmarks[i], float(found.scores[i]), raw))
         return faces
 
-    def name(self, raw: NDArray[np.float32]) -> Name:
-        """Whose a raw embedding (D,) is: a face's, or the mean of several faces' of one person."""
+    def find(self, photo: Photo) -> Detections:
+        """Where the faces in a photo are, best score first, in pixels of `photo.image`."""
+        return find_faces(photo.image, self._detector, self._detection)
+
+    def embed(self, photo: Photo, landmarks: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The raw embedding (D,) of the face at `landmarks` (5, 2), in pixels of `photo.image`."""
+        chip = align(photo.image, landmarks)
+        return self._model(crop(chip, self.bundle.template, self.bundle.input_size))
+
+    def centred(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Raw embeddings (N, D) as two faces are compared by: without the mean, of length 1."""
+        return self._scorer.centred(raw)
+
+    def name(self, raw: NDArray[np.float32], but: Collection[str] = ()) -> Name:
+        """Whose a raw embedding (D,) is: a face's, or the mean of several faces' of one person.
+
+        but: people of the cast that it cannot be; not all of them.
+        """
+        possible = np.array([person not in but for person in self.people])
         (embedding,), (scores,) = self._scorer(raw[np.newaxis], self._temperature)
-        best, similarity = int(scores.argmax()), float(self._scorer.similarities(raw[np.newaxis]).max())
+        best = int(np.where(possible, scores, -1).argmax())
+        similarity = float(self._scorer.similarities(raw[np.newaxis])[0, possible].max())
         held = float(scores[best]) if self.bundle.unknown.get("by") == "confidence" else similarity
         return Name(
             known=self.threshold is None or held >= self.threshold,
