@@ -11,7 +11,8 @@ from castline.errors import CastlineError, exits_cleanly
 
 if TYPE_CHECKING:
     from castline.project import Registered
-    from castline.runtime import Person
+    from castline.runtime import Person, Recognizer, Timeline
+    from castline.runtime.video import Video
 
 __all__ = ["app", "main"]
 
@@ -173,7 +174,7 @@ def tune(
 
 @app.command()
 def identify(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Photos.")],
+    paths: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Photos and videos.")],
     bundle: Annotated[Path, typer.Option(help="The released model.")] = Path("models/recognizer"),
     file: Annotated[str, typer.Option(help="Which of its files: float32, float16 or int8.")] = "float32",
     tiles: Annotated[
@@ -182,37 +183,38 @@ def identify(
     threshold: Annotated[
         float | None, typer.Option(help="Below it a face is unknown; else the one that was fitted to the file.")
     ] = None,
+    fps: Annotated[float, typer.Option(help="Frames of a video to look at in a second, if it has as many.")] = 12.0,
     as_json: AsJson = False,
-    out: Annotated[Path | None, typer.Option(help="Write each photo with names drawn on it into this folder.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Write into this folder: photos with names drawn on them; of videos, who is on screen when."),
+    ] = None,
+    draw: Annotated[bool, typer.Option("--draw", help="With --out: videos with names drawn on them, too.")] = False,
 ) -> None:
-    """Name the people in photos.
+    """Name the people in photos, and tell who is on screen when in videos.
 
-    Example: castline identify sample/scenes/*.jpg --out named
+    Example: castline identify sample/scenes/*.jpg sample/clip.mp4 --out named
     """
     from castline.runtime import Recognizer
-    from castline.runtime.draw import draw
+    from castline.runtime.video import is_video
 
+    if draw and out is None:
+        raise typer.BadParameter("it needs --out FOLDER, where the drawn videos go", param_hint="--draw")
     recognizer = Recognizer(bundle, file, tiles=tiles, threshold=threshold)
     results, failed = [], 0
-    for path in images:
+    for path in paths:
+        video = is_video(path)
         try:
-            photo = recognizer.open(path)
-            people = recognizer.identify_photo(photo)
+            if video:
+                results.append(_identify_video(recognizer, path, fps, out, draw, as_json))
+            else:
+                results.append(_identify_photo(recognizer, path, out, as_json))
         except CastlineError as error:
             failed += 1
-            results.append({"image": str(path), "error": str(error)})
+            results.append({"video" if video else "image": str(path), "error": str(error)})
             print(f"error: {error}", file=sys.stderr)
-            continue
-        result: dict[str, Any] = {"image": str(path), "people": [_described(person) for person in people]}
-        if out is not None:
-            target = _free_name(out, path)
-            draw(photo.image, people, photo.scale).save(target, quality=92)
-            result["drawn"] = str(target)
-        results.append(result)
-        if not as_json:
-            _print_people(path, people, result.get("drawn"))
     if as_json:
-        print(json.dumps(results, indent=2, ensure_ascii=False))
+        print(_as_json(results))
     if failed:
         raise typer.Exit(1)
 
@@ -312,6 +314,49 @@ def compare(
     print(json.dumps(found, indent=2, default=str) if as_json else print_comparison(found))
 
 
+def _identify_photo(recognizer: "Recognizer", path: Path, out: Path | None, quiet: bool) -> dict[str, Any]:
+    from castline.runtime.draw import draw
+
+    photo = recognizer.open(path)
+    people = recognizer.identify_photo(photo)
+    result: dict[str, Any] = {"image": str(path), "people": [_described(person) for person in people]}
+    if out is not None:
+        (target,) = _free_names(out, path, ".named.jpg")
+        draw(photo.image, people, photo.scale).save(target, quality=92)
+        result["drawn"] = str(target)
+    if not quiet:
+        _print_people(path, people, result.get("drawn"))
+    return result
+
+
+def _identify_video(
+    recognizer: "Recognizer", path: Path, fps: float, out: Path | None, drawn: bool, quiet: bool
+) -> dict[str, Any]:
+    from castline.runtime import watch
+    from castline.runtime.video import write_video
+
+    timeline = watch(recognizer, path, fps, keep_boxes=drawn, told=_progress if sys.stderr.isatty() else None)
+    result = timeline.described()
+    if timeline.video.warning:
+        print(f"warning: {path}: {timeline.video.warning}", file=sys.stderr)
+    written: list[Path] = []
+    if out is not None:
+        written = _free_names(out, path, ".people.json", ".people.csv", *([".named.mp4"] if drawn else []))
+        written[0].write_text(_as_json(result) + "\n", encoding="utf-8")
+        written[1].write_text(timeline.csv(), encoding="utf-8", newline="")
+        if drawn:
+            write_video(written[2], timeline.drawn(), fps)
+        result["written"] = [str(target) for target in written]
+    if not quiet:
+        _print_appearances(timeline, written)
+    return result
+
+
+def _as_json(value: Any) -> str:
+    """JSON that can be printed: in the name of a file there may be bytes that are no UTF-8."""
+    return json.dumps(value, indent=2, ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
+
+
 def _described(person: "Person") -> dict[str, Any]:
     return {
         "known": person.name.known,
@@ -334,13 +379,47 @@ def _print_people(path: Path, people: "list[Person]", drawn: str | None) -> None
         print(f"  {printable(person.name.shown):<24} {sure:>4}   at {x1},{y1} to {x2},{y2}")
 
 
-def _free_name(folder: Path, source: Path) -> Path:
-    """A name in `folder` for the drawn photo that nothing has yet: nothing is ever overwritten."""
-    folder.mkdir(parents=True, exist_ok=True)
+def _print_appearances(timeline: "Timeline", written: list[Path]) -> None:
+    from castline.runtime.draw import printable
+
+    video = timeline.video
+    told = f" → {', '.join(printable(str(target), 200) for target in written)}" if written else ""
+    print(f"{printable(str(video.path), 200)}: {video.seconds:.1f} s, {video.frames} frames looked at{told}")
+    for seen in timeline.appearances:
+        sure = f"{seen.confidence:.0%}" if seen.known else ""
+        print(f"  {printable(seen.label):<24} {sure:>4}   {_clock(seen.start)} to {_clock(seen.end)}")
+
+
+def _clock(seconds: float) -> str:
+    """Hours if there are any, minutes and seconds.
+
+    >>> _clock(3.42), _clock(3725.0)
+    ('0:03.4', '1:02:05.0')
+    """
+    tenths = round(seconds * 10)
+    minutes, rest = divmod(tenths, 600)
+    hours, minutes = divmod(minutes, 60)
+    head = f"{hours}:{minutes:02}" if hours else f"{minutes}"
+    return f"{head}:{rest // 10:02}.{rest % 10}"
+
+
+def _progress(video: "Video") -> None:
+    """One line of a terminal, gone when the video is done."""
+    whole = f" of {video.stated:.0f}" if video.stated else ""
+    print(f"\r{video.seconds:.0f}{whole} s", end="", file=sys.stderr, flush=True)
+
+
+def _free_names(folder: Path, source: Path, *endings: str) -> list[Path]:
+    """Names in `folder` for what is made of a file, that nothing has yet: nothing is ever overwritten."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CastlineError(f"{folder}: {error.strerror}", "--out takes a folder that can be written to") from error
     for number in range(1, 1_000_000):
-        target = folder / f"{source.stem}{'' if number == 1 else f'-{number}'}.named.jpg"
-        if not target.exists():
-            return target
+        stem = f"{source.stem}{'' if number == 1 else f'-{number}'}"
+        targets = [folder / f"{stem}{ending}" for ending in endings]
+        if not any(target.exists() for target in targets):
+            return targets
     raise CastlineError(f"{folder}: no free name for {source.name}")
 
 

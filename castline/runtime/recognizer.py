@@ -97,7 +97,7 @@ class Recognizer:
         self.people = self.bundle.people
         self.threshold = chosen.threshold if threshold is None else threshold
         self._temperature = chosen.temperature
-        self._photos = PhotoSettings(**self.bundle.photos)
+        self.photos = PhotoSettings(**self.bundle.photos)
         self._detection = DetectorSettings(**self.bundle.detector)
         if tiles is not None:
             self._detection = replace(self._detection, tiles=tiles)
@@ -177,7 +177,7 @@ class Recognizer:
             rgb = image.convert("RGB")
             return Photo(rgb, rgb.width, rgb.height, "")
         try:
-            return decode(image if isinstance(image, bytes) else read(Path(image), self._photos), self._photos)
+            return decode(image if isinstance(image, bytes) else read(Path(image), self.photos), self.photos)
         except Rejected as rejected:
             where = "these bytes" if isinstance(image, bytes) else str(image)
             raise DataError(f"{where}: {rejected.reason.replace('_', ' ')} ({rejected.detail})") from rejected

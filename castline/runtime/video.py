@@ -1,0 +1,191 @@
+"""Videos read as pictures with times, and pictures written as a video, with PyAV (FFmpeg), loaded when it is needed."""
+
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from castline.errors import ConfigError, DataError, optional_import
+from castline.photos.decode import Photo, PhotoSettings
+
+__all__ = ["Video", "is_video", "write_video"]
+
+# FFmpeg's readers of the formats that videos come in. Playlists and the like, which name other files, stay shut.
+_FORMATS = "mov,matroska,avi,mpeg,mpegts,flv,asf,ogg"
+_ENDINGS = (
+    *(".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"),
+    *(".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
+)
+_STARTS = (b"\x1aE\xdf\xa3", b"FLV\x01", b"OggS", b"\x30\x26\xb2\x75\x8e\x66\xcf\x11", b"\x00\x00\x01\xba")
+# Of files of boxes (ISO 14496-12), those that hold pictures.
+_PICTURES = (b"avif", b"avis", b"heic", b"heix", b"hevc", b"mif1", b"msf1")
+# What brings a frame upright, by the degrees counter-clockwise that its display matrix asks for.
+_UPRIGHT = {
+    90: Image.Transpose.ROTATE_90,
+    -90: Image.Transpose.ROTATE_270,
+    180: Image.Transpose.ROTATE_180,
+    -180: Image.Transpose.ROTATE_180,
+}
+
+
+def is_video(path: Path) -> bool:
+    """Whether a file is a video rather than a photo: by how it begins, or, if that says nothing, by its name."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(12)
+    except OSError:
+        return False
+    if head.startswith(_STARTS) or (head[:4] == b"RIFF" and head[8:] == b"AVI "):
+        return True
+    if head[4:8] == b"ftyp":
+        return head[8:] not in _PICTURES
+    if head.startswith((b"\xff\xd8", b"\x89PNG", b"GIF8", b"BM", b"II*\x00", b"MM\x00*", b"RIFF")):
+        return False
+    return path.suffix.lower() in _ENDINGS
+
+
+class Video:
+    """A video's frames, upright, at most `fps` in a second; to be read through as often as one likes.
+
+    Only one frame is held. Frames are chosen by their timestamps, so a variable frame rate is no matter.
+
+    path: the file. fps: frames wanted in a second; a video that has fewer gives all. settings: the largest picture that
+    is read, and to which side frames are reduced, as photos are.
+
+    After reading: seconds: from the first frame to the end of the last. frames: how many were given. width, height: of
+    upright frames, before they were reduced, pixels. warning: what could not be read, or "".
+    """
+
+    def __init__(self, path: Path, fps: float, settings: PhotoSettings) -> None:
+        if not 0 < fps < float("inf"):
+            raise ConfigError(f"{fps:g} frames a second", "--fps takes a number above 0, such as 12")
+        self.path, self._fps, self._settings = path, fps, settings
+        self.seconds, self.frames, self.width, self.height, self.warning = 0.0, 0, 0, 0, ""
+        self.stated: float | None = None
+
+    def __iter__(self) -> Iterator[tuple[float, Photo]]:
+        """Seconds since the first frame, and the frame.
+
+        Raises: DataError when the file is no video, or nothing of it can be read; MissingExtra without PyAV.
+        """
+        av = optional_import("av", "video")
+        self.seconds, self.frames, self.warning = 0.0, 0, ""
+        damage: list[str] = []
+        with self._opened(av) as container:
+            stream = self._stream(container)
+            stream.thread_type = "AUTO"
+            length = stream.duration * stream.time_base if stream.duration else None
+            self.stated = float(length) if length else container.duration / 1e6 if container.duration else None
+            usual = float(1 / stream.average_rate) if stream.average_rate else 0.04
+            first, time, slot = None, -1.0, -1
+            for frame in _decoded(av, container, stream, damage):
+                stamp = frame.time
+                first = stamp if first is None else first
+                last, time = time, (stamp - first if stamp is not None and first is not None else -1.0)
+                if time <= last:  # no timestamp, or one that goes back
+                    time = max(last, 0.0) + (usual if last >= 0 else 0.0)
+                shown = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else usual
+                self.seconds = time + shown
+                # A thousandth: timestamps are rounded.
+                if int(time * self._fps + 1e-3) > slot:
+                    slot = int(time * self._fps + 1e-3)
+                    self.frames += 1
+                    yield time, self._photo(frame, stream.sample_aspect_ratio)
+        if not self.frames:
+            raise DataError(f"{self.path}: no frame can be decoded ({'; '.join(damage) or 'it is empty'})")
+        if self.stated and self.stated - self.seconds > max(0.5, 0.02 * self.stated):
+            damage.append(f"it ends at {self.seconds:.1f} s, while {self.stated:.1f} s are stated")
+        self.warning = "; ".join(damage)
+
+    def _opened(self, av: Any) -> Any:
+        try:
+            if not self.path.stat().st_size:
+                raise DataError(f"{self.path}: an empty file")
+            # `file:` before the name, or one such as "concat:a" would be a command.
+            return av.open(f"file:{self.path}", options={"protocol_whitelist": "file", "format_whitelist": _FORMATS})
+        except OSError as error:
+            raise DataError(f"{self.path}: unreadable ({error.strerror or type(error).__name__})") from error
+        except (av.FFmpegError, UnicodeError) as error:
+            reason = getattr(error, "strerror", None) or type(error).__name__
+            raise DataError(f"{self.path}: no video that can be read ({reason})", "is it complete?") from error
+
+    def _stream(self, container: Any) -> Any:
+        streams = [
+            stream for stream in container.streams.video if not stream.disposition & stream.disposition.attached_pic
+        ]
+        if not streams:
+            raise DataError(
+                f"{self.path}: there is no video in this file{', only sound' if container.streams.audio else ''}"
+            )
+        stream = streams[0]
+        self._check(stream.codec_context.width or 0, stream.codec_context.height or 0)
+        return stream
+
+    def _check(self, width: int, height: int) -> None:
+        if width * height > self._settings.max_megapixels * 1e6:
+            raise DataError(
+                f"{self.path}: {width}×{height}, the limit is {self._settings.max_megapixels:g} megapixels a frame"
+            )
+
+    def _photo(self, frame: Any, aspect: Fraction | None) -> Photo:
+        self._check(frame.width, frame.height)
+        width, height = round(frame.width * (aspect or 1)), frame.height  # pixels need not be square
+        shrink = min(1.0, self._settings.decode_side / max(width, height))
+        image = frame.to_image(width=max(1, round(width * shrink)), height=max(1, round(height * shrink)))
+        turn = _UPRIGHT.get(frame.rotation)
+        if turn is not None:
+            image = image.transpose(turn)
+            if abs(frame.rotation) == 90:
+                width, height = height, width
+        self.width, self.height = width, height
+        return Photo(image, width, height, "")
+
+
+def _decoded(av: Any, container: Any, stream: Any, damage: list[str]) -> Iterator[Any]:
+    """The frames that can be decoded. What cannot be is noted in `damage`."""
+    packets, broken = container.demux(stream), 0
+    while True:
+        try:
+            packet = next(packets, None)
+        except av.FFmpegError as error:
+            damage.append(f"the file is broken off ({error.strerror})")
+            packet = None
+        try:
+            yield from stream.decode(None) if packet is None else packet.decode()
+        except av.EOFError:
+            pass
+        except av.FFmpegError:
+            broken += 1
+        if packet is None:
+            break
+    if broken:
+        damage.append(f"{broken} packets could not be decoded")
+
+
+def write_video(path: Path, frames: Iterable[tuple[float, Image.Image]], fps: float) -> None:
+    """Write pictures (RGB) as H.264 in MP4, without sound, each at its time in seconds, in the size of the first.
+
+    Raises: DataError when it cannot be written; MissingExtra without PyAV. It leaves no half a file.
+    """
+    av = optional_import("av", "video")
+    try:
+        with av.open(f"file:{path}", "w", format="mp4") as container:
+            stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000))
+            stream.options = {"preset": "veryfast", "crf": "23"}
+            stream.pix_fmt = "yuv420p"
+            stream.codec_context.time_base = Fraction(1, 1000)
+            size = None
+            for time, image in frames:
+                if size is None:  # even sides, as colours are kept for two pixels by two
+                    size = stream.width, stream.height = image.width + image.width % 2, image.height + image.height % 2
+                frame = av.VideoFrame.from_image(image if image.size == size else image.resize(size))
+                frame.pts, frame.time_base = round(time * 1000), Fraction(1, 1000)
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+    except BaseException as error:
+        path.unlink(missing_ok=True)
+        if isinstance(error, av.FFmpegError):
+            raise DataError(f"{path}: cannot be written ({error.strerror})") from error
+        raise
