@@ -10,10 +10,11 @@ import csv
 import io
 from array import array
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,7 @@ from castline.text import csv_cell
 
 __all__ = ["FPS", "Appearance", "Timeline", "name_tracks", "watch"]
 
+T = TypeVar("T")
 # Frames looked at in a second, unless the video has fewer: a walking face still overlaps itself from one to the next.
 FPS = 12.0
 
@@ -117,7 +119,7 @@ class Namer(Protocol):
 
     people: tuple[str, ...]
 
-    def name(self, raw: NDArray[np.float32], but: Collection[str] = ()) -> Name:
+    def name(self, raw: NDArray[np.float32], agreement: float = 1.0, but: Collection[str] = ()) -> Name:
         """Whose a raw embedding (D,) is, if it is none of `but`."""
         ...
 
@@ -141,8 +143,7 @@ def watch(
     settings = settings or TrackingSettings()
     tracker = Tracker(settings, recognizer.centred)
     boxes = array("d") if keep_boxes else None
-    for row, (time, photo) in enumerate(video):
-        found = recognizer.find(photo)
+    for row, (time, photo, found) in enumerate(_ahead((time, photo, recognizer.find(photo)) for time, photo in video)):
         numbers = tracker.update(time, found.boxes, found.scores, partial(_embed, recognizer, photo, found))
         if boxes is not None:
             for number, box in zip(numbers, found.moved(photo.scale).boxes, strict=True):
@@ -160,6 +161,15 @@ def watch(
     )
 
 
+def _ahead(items: Iterator[T]) -> Iterator[T]:
+    """The same items; while one is worked on, another thread makes the next."""
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = thread.submit(next, items, None)
+            yield item
+
+
 def _embed(recognizer: Recognizer, photo: Photo, found: Detections, row: int) -> NDArray[np.float32]:
     return recognizer.embed(photo, found.landmarks[row])
 
@@ -171,7 +181,7 @@ def name_tracks(tracks: Sequence[Track], namer: Namer) -> dict[int, Name]:
     looked at. The other is taken for the next likeliest person, if it is known as that one, too; otherwise it is
     unknown. In which order the tracks come is no matter, as long as no two have the same evidence.
     """
-    likeliest = {track.number: namer.name(track.pooled) for track in tracks}
+    likeliest = {track.number: namer.name(track.pooled, track.agreement) for track in tracks}
 
     def evidence(track: Track) -> float:
         return likeliest[track.number].similarity * track.faces / (track.faces + 1)
@@ -183,7 +193,7 @@ def name_tracks(tracks: Sequence[Track], namer: Namer) -> dict[int, Name]:
         if name.known and any(_overlap(track, other) for other in taken.get(name.nearest, ())):
             present = {person for person, others in taken.items() if any(_overlap(track, other) for other in others)}
             left = len(present) < len(namer.people)
-            name = namer.name(track.pooled, present) if left else replace(name, known=False)
+            name = namer.name(track.pooled, track.agreement, present) if left else replace(name, known=False)
         if name.known:
             taken.setdefault(name.nearest, []).append(track)
         names[track.number] = name

@@ -145,15 +145,18 @@ class Recognizer:
         """Raw embeddings (N, D) as two faces are compared by: without the mean, of length 1."""
         return self._scorer.centred(raw)
 
-    def name(self, raw: NDArray[np.float32], but: Collection[str] = ()) -> Name:
+    def name(self, raw: NDArray[np.float32], agreement: float = 1.0, but: Collection[str] = ()) -> Name:
         """Whose a raw embedding (D,) is: a face's, or the mean of several faces' of one person.
 
-        but: people of the cast that it cannot be; not all of them.
+        agreement: of several faces, how alike they are: the length of the mean of their `centred` embeddings, 0 to 1.
+        The mean of several is more similar to everybody, strangers to the cast included, than each of them is; times
+        the agreement, it is as similar as they are on average, so that the threshold for one face holds. but: people
+        of the cast that it cannot be; not all of them.
         """
         possible = np.array([person not in but for person in self.people])
         (embedding,), (scores,) = self._scorer(raw[np.newaxis], self._temperature)
         best = int(np.where(possible, scores, -1).argmax())
-        similarity = float(self._scorer.similarities(raw[np.newaxis])[0, possible].max())
+        similarity = agreement * float(self._scorer.similarities(raw[np.newaxis])[0, possible].max())
         held = float(scores[best]) if self.bundle.unknown.get("by") == "confidence" else similarity
         return Name(
             known=self.threshold is None or held >= self.threshold,

@@ -70,6 +70,11 @@ class Track:
         """(D,) float32: the mean raw embedding."""
         return np.asarray(self.raw, np.float32) / np.float32(self.faces)
 
+    @property
+    def agreement(self) -> float:
+        """How alike its faces are: the length of the mean of their centred embeddings, 0 to 1."""
+        return float(np.linalg.norm(np.asarray(self.centred) / self.faces))
+
     def likeness(self, centred: NDArray[np.float32]) -> float:
         """How alike a face (D,) is to the faces of the track; 1 is as alike as they are among themselves."""
         mean = np.asarray(self.centred, np.float32) / np.float32(self.faces)
