@@ -153,7 +153,9 @@ def _decoded(av: Any, container: Any, stream: Any, damage: list[str]) -> Iterato
             damage.append(f"the file is broken off ({error.strerror})")
             packet = None
         try:
-            yield from stream.decode(None) if packet is None else packet.decode()
+            for frame in stream.decode(None) if packet is None else packet.decode():
+                broken += frame.is_corrupt
+                yield frame
         except av.EOFError:
             pass
         except av.FFmpegError:
@@ -161,7 +163,7 @@ def _decoded(av: Any, container: Any, stream: Any, damage: list[str]) -> Iterato
         if packet is None:
             break
     if broken:
-        damage.append(f"{broken} packets could not be decoded")
+        damage.append(f"frames damaged or lost: {broken}")
 
 
 def write_video(path: Path, frames: Iterable[tuple[float, Image.Image]], fps: float) -> None:
