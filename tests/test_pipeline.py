@@ -180,6 +180,32 @@ def test_identify_names_people_and_draws_them(project: Path, tmp_path: Path) -> 
     assert [path.suffix for path in (tmp_path / "out").iterdir()] == [".jpg"]
 
 
+def test_identify_tells_who_is_on_screen_when(project: Path, tmp_path: Path) -> None:
+    """Of the three people of the sample's clip, one is of this cast."""
+    photo, clip, out = ROOT / "sample/photos/first/alma/alma_15.jpg", ROOT / "sample/clip.mp4", tmp_path / "out"
+    truth = json.loads((ROOT / "sample/clip.json").read_text())["people"]
+    command = ("castline", "identify", str(photo), str(clip), "--threshold", "0.45", "--json")
+    picture, video = json.loads(run(project, *command, "--out", str(out), "--draw"))
+    assert [person["name"] for person in picture["people"]] == ["alma"]
+    assert [seen["name"] for seen in video["appearances"]] == ["alma", "unknown", "unknown"]
+    for seen, true in zip(video["appearances"], truth, strict=True):
+        assert seen["start"] == pytest.approx(true["start"], abs=0.5)
+        assert seen["end"] == pytest.approx(true["end"], abs=0.5)
+    names = {"alma_15.named.jpg", "clip.people.json", "clip.people.csv", "clip.named.mp4"}
+    assert {path.name for path in out.iterdir()} == names
+    written = json.loads((out / "clip.people.json").read_text())
+    assert written["appearances"] == video["appearances"]
+    output = run(project, "castline", "identify", str(clip), "--out", str(out), "--fps", "4")
+    assert "28 frames looked at" in output
+    assert {path.name for path in out.iterdir()} == names | {"clip-2.people.json", "clip-2.people.csv"}
+    (tmp_path / "page.mp4").write_text("<html></html>")
+    output = run(project, "castline", "identify", str(tmp_path / "page.mp4"), str(photo), fails=True)
+    assert "page.mp4: no video that can be read" in output
+    assert "alma" in output
+    assert "Traceback" not in output
+    assert "--out FOLDER" in run(project, "castline", "identify", str(clip), "--draw", fails=True)
+
+
 def test_identify_says_what_is_wrong(project: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.jpg"
     page.write_text("<html></html>")
