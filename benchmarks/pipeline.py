@@ -11,16 +11,15 @@ peak memory of the largest process are the operating system's account of each `d
 
 import argparse
 import json
-import os
 import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
+from account import account, environment
 from record import record
 
 ROOT = Path(__file__).parents[1]
@@ -77,10 +76,6 @@ def make_project(project: Path) -> None:
         run(project, *command.split())
 
 
-def environment() -> dict[str, str]:
-    return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-
-
 def run(project: Path, *command: str) -> None:
     done = subprocess.run(command, cwd=project, env=environment(), capture_output=True, text=True)
     if done.returncode:
@@ -89,17 +84,7 @@ def run(project: Path, *command: str) -> None:
 
 def measured(project: Path, stage: str) -> tuple[float, float, float]:
     """Wall seconds, CPU seconds and peak megabytes of `dvc repro --single-item STAGE`."""
-    log = project / f"{stage}.log"
-    start = time.perf_counter()
-    with log.open("w") as output:
-        child = subprocess.Popen(
-            ["dvc", "repro", "--single-item", stage], cwd=project, env=environment(), stdout=output, stderr=output
-        )
-        _, status, used = os.wait4(child.pid, 0)
-    if status:
-        sys.exit(f"{stage}: exit {os.waitstatus_to_exitcode(status)}\n{log.read_text()[-3000:]}")
-    kilobytes = used.ru_maxrss if sys.platform != "darwin" else used.ru_maxrss / 1024
-    return time.perf_counter() - start, used.ru_utime + used.ru_stime, kilobytes / 1024
+    return account(["dvc", "repro", "--single-item", stage], project / f"{stage}.log", project)
 
 
 def report(project: Path, stages: list[tuple[str, float, float, float]], options: argparse.Namespace) -> None:

@@ -335,7 +335,11 @@ def _identify_video(
     from castline.runtime import watch
     from castline.runtime.video import write_video
 
-    timeline = watch(recognizer, path, fps, keep_boxes=drawn, told=_progress if sys.stderr.isatty() else None)
+    terminal = sys.stderr.isatty()
+    try:
+        timeline = watch(recognizer, path, fps, keep_boxes=drawn, told=_progress if terminal else None)
+    finally:
+        print("\r\x1b[K" if terminal else "", end="", file=sys.stderr)
     result = timeline.described()
     if timeline.video.warning:
         print(f"warning: {path}: {timeline.video.warning}", file=sys.stderr)

@@ -143,6 +143,7 @@ def watch(
     settings = settings or TrackingSettings()
     tracker = Tracker(settings, recognizer.centred)
     boxes = array("d") if keep_boxes else None
+    # Finding is one model and embedding another, so each may have a thread.
     for row, (time, photo, found) in enumerate(_ahead((time, photo, recognizer.find(photo)) for time, photo in video)):
         numbers = tracker.update(time, found.boxes, found.scores, partial(_embed, recognizer, photo, found))
         if boxes is not None:
