@@ -11,7 +11,7 @@ from castline.embedding.augment_settings import AugmentationSettings
 from castline.embedding.base_settings import BaseModelSettings, LicenceSettings
 from castline.embedding.entries import check_licence
 from castline.errors import ConfigError
-from castline.evaluation.settings import OpenSetSettings
+from castline.evaluation.settings import OpenSetSettings, ReportSettings
 from castline.export.settings import ExportSettings
 from castline.faces.detection import DetectorSettings
 from castline.photos.batches import DataSettings
@@ -35,6 +35,7 @@ SECTIONS: dict[str, type] = {
     "open_set": OpenSetSettings,
     "export": ExportSettings,
     "licence": LicenceSettings,
+    "report": ReportSettings,
 }
 
 

@@ -1,12 +1,15 @@
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 
 from castline import params, project, schema
-from castline.errors import ConfigError
+from castline.errors import CastlineError, ConfigError
+from castline.evaluation.settings import ReportSettings
 from castline.faces.detection import DetectorSettings
+from castline.versions.tags import last_version
 
 ROOT = Path(__file__).parents[1]
 GROUPS = sorted(
@@ -27,7 +30,8 @@ def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_params_are_the_composition_of_conf(copy: Path) -> None:
-    project.compose()
+    report = yaml.safe_load((ROOT / "params.yaml").read_text())["report"]  # depends on the tags that there are, too
+    project.compose([f"report.{key}='{value}'" for key, value in report.items()])
     assert (copy / "params.yaml").read_text() == (ROOT / "params.yaml").read_text(), "castline compose"
 
 
@@ -74,3 +78,54 @@ def test_a_missing_section_or_file_says_what_to_type(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text(yaml.safe_dump({"photos": {}}))
     with pytest.raises(ConfigError, match="no section 'detector'"):
         params.read("detector", DetectorSettings, tmp_path / "params.yaml")
+
+
+def test_the_report_compares_with_the_last_release(copy: Path) -> None:
+    """Composed: its name and its commit, which are all that the stage depends on."""
+
+    def git(*command: str) -> str:
+        names = ("-c", "user.name=t", "-c", "user.email=t@localhost")
+        done = subprocess.run(["git", *names, *command], cwd=copy, check=True, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    def released(name: str) -> str:
+        git("commit", "-q", "--allow-empty", "-m", name)
+        git("tag", "-a", f"recognizer@{name}", "-m", name)
+        return git("rev-parse", "HEAD")
+
+    def composed(*overrides: str) -> tuple[str, str]:
+        project.compose(overrides)
+        report = params.read("report", ReportSettings)
+        return report.since, report.commit
+
+    def last() -> str | None:
+        version = last_version()
+        return version.name if version else None
+
+    assert composed() == ("", ""), "not in a repository"
+    git("init", "-q", "-b", "main")
+    assert last() is None, "no commit"
+    git("commit", "-q", "--allow-empty", "-m", "first")
+    assert last() is None, "no version"
+    first = released("v0.9.0")
+    git("tag", "recognizer@v0.10.0")  # somebody's bookmark: GTO's are annotated
+    assert last() == "v0.9.0"
+    second = released("v0.10.1")
+    assert composed() == ("v0.10.1", second), "the highest number"
+    git("switch", "-qc", "side", first)
+    assert last() == "v0.9.0", "v0.10.1 is not one that this commit comes after"
+    assert composed("report.since=v0.10.1") == ("v0.10.1", second)
+    assert composed("report.since=''") == ("", "")
+    with pytest.raises(CastlineError, match=r"there is no version 'v7\.0\.0'"):
+        project.compose(["report.since=v7.0.0"])
+    git("switch", "-q", "main")
+    git("tag", "-a", "recognizer@v0.10.1!", "-m", "taken back", second)
+    assert last() == "v0.9.0"
+
+
+@pytest.mark.parametrize("report", ["{since: v1.0.0}", "{commit: --help}", "{since: v1.0.0, commit: main}"])
+def test_a_report_compares_with_a_commit_or_with_nothing(tmp_path: Path, report: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(f"report: {report}\n")
+    with pytest.raises(ConfigError, match="wanted is the commit"):
+        params.read("report", ReportSettings, path)

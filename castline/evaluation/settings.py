@@ -1,10 +1,11 @@
-"""What may be asked of the word "unknown"."""
+"""What may be asked of the word "unknown", and of the report."""
 
+import re
 from dataclasses import dataclass
 
 from castline.errors import ConfigError
 
-__all__ = ["OpenSetSettings"]
+__all__ = ["OpenSetSettings", "ReportSettings"]
 
 
 @dataclass(frozen=True)
@@ -24,3 +25,22 @@ class OpenSetSettings:
             raise ConfigError(f"open_set.fpir is {self.fpir:g}, it is a share: above 0 and below 1")
         if self.by not in ("similarity", "confidence"):
             raise ConfigError(f"open_set.by is {self.by!r}, allowed: similarity, confidence")
+
+
+@dataclass(frozen=True)
+class ReportSettings:
+    """The `report` section of params.yaml.
+
+    since: the version that the report compares with, such as v1.0.0; "" for none. commit: its commit, 40 hex digits.
+    Composing fills both in: the commit, because a report must be made of what params.yaml says, and tags can be moved.
+    """
+
+    since: str = ""
+    commit: str = ""
+
+    def __post_init__(self) -> None:
+        if bool(self.since) != bool(self.commit) or not re.fullmatch("([0-9a-f]{40})?", self.commit):
+            raise ConfigError(
+                f"report.commit is {self.commit!r}, wanted is the commit of report.since, {self.since!r}",
+                "castline compose finds both",
+            )

@@ -20,7 +20,17 @@ from gto.versions import SemVer
 from castline.errors import CastlineError
 from castline.versions.git import git, git_says_yes
 
-__all__ = ["ARTIFACT", "LOOK_AT_TAGS", "Registry", "Version", "promote", "read_registry", "rollback", "tag_of"]
+__all__ = [
+    "ARTIFACT",
+    "LOOK_AT_TAGS",
+    "Registry",
+    "Version",
+    "last_version",
+    "promote",
+    "read_registry",
+    "rollback",
+    "tag_of",
+]
 
 ARTIFACT = "recognizer"
 # Fields of a tag, none of which can hold a NUL or, being one line each, a line feed.
@@ -162,6 +172,16 @@ def read_registry() -> Registry:
             what = parsed.get("version") or parsed["stage"]
             tags.append(_Tag(parsed["action"], what, commit, int(date), parsed.get("counter", 0)))
     return Registry(sorted(tags, key=lambda tag: (tag.date, tag.counter)))
+
+
+def last_version() -> Version | None:
+    """The version with the highest number that the present commit comes after, or is; None without git or versions."""
+    if not git_says_yes("rev-parse", "--verify", "--quiet", "HEAD^{commit}"):
+        return None
+    for version in read_registry().versions.values():
+        if git_says_yes("merge-base", "--is-ancestor", version.commit, "HEAD"):
+            return version
+    return None
 
 
 def promote(version: str, stage: str) -> str | None:

@@ -1,0 +1,37 @@
+"""Words for conf/: what has to be settled when params.yaml is composed. Hydra finds this file by its folder's name.
+
+${unread:...}: the batches that an experiment reads, because DVC has stages for each.
+${last_release:}, ${commit_of:...}: what the report compares with, because the output of a stage may depend on nothing
+but what DVC sees, and it sees no tags.
+"""
+
+from omegaconf import ListConfig, OmegaConf
+
+
+def unread(batches: list[str], mode: str, start: str) -> ListConfig:
+    """All batches; for incremental training, those that the version it starts from has not seen."""
+    from castline import project
+
+    read = project.batches_to_read(list(batches), mode, start)
+    project.prune(read)
+    return ListConfig(read)
+
+
+def last_release() -> str:
+    """The newest version that the present commit comes after; "" where there is none."""
+    from castline.versions.tags import last_version
+
+    version = last_version()
+    return version.name if version else ""
+
+
+def commit_of(version: str) -> str:
+    """Of a version; "" of ""."""
+    from castline.versions.tags import read_registry
+
+    return read_registry().find(version).commit if version else ""
+
+
+OmegaConf.register_new_resolver("last_release", last_release, replace=True)
+OmegaConf.register_new_resolver("commit_of", commit_of, replace=True)
+OmegaConf.register_new_resolver("unread", unread, replace=True)
