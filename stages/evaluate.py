@@ -4,25 +4,31 @@ import json
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
 from castline import params, tables
 from castline.bundle import FOLDS, HEAD, MEMORY
-from castline.errors import exits_cleanly
+from castline.errors import DataError, exits_cleanly
 from castline.evaluation import plots
+from castline.evaluation.changes import Changes, changes_between
+from castline.evaluation.groups import CONDITIONS, Grouping, PeopleFile, by_condition, by_people, read_people
 from castline.evaluation.identification import Identification
 from castline.evaluation.measures import Evaluation, Funnel
 from castline.evaluation.remembering import Remembering
-from castline.evaluation.report import Mistake, ReportContent, Training, write_report
-from castline.evaluation.settings import OpenSetSettings
+from castline.evaluation.report import MAX_ASIDES, MAX_MISTAKES, Aside, Mistake, ReportContent, Training, write_report
+from castline.evaluation.settings import OpenSetSettings, ReportSettings
 from castline.metrics import write_metrics
-from castline.photos.batches import DataSettings
+from castline.photos.batches import DataSettings, label_of
 from castline.scoring import Scorer
 from castline.training.memory import part_of
 from castline.training.settings import TrainingSettings
+from castline.versions.facts import facts_at, facts_here
 from castline.weights import sha256_of
 
 BUILD, REPORTS = Path("build"), Path("reports")
+PEOPLE = Path("labels/people.csv")
+KEY = ["batch", "photo", "face"]
 
 
 @exits_cleanly
@@ -32,18 +38,20 @@ def main() -> None:
     memory = tables.read(BUILD / "model" / MEMORY)
     scorer = Scorer.read(BUILD / "model" / HEAD)
     test = part_of(memory, "test", scorer.people)
-    embeddings, scores = scorer(test.features)
+    identification = identified(memory, scorer)
+    embeddings, scores = scorer(test.features, identification.temperature)
     evaluation = Evaluation(scorer.people, test.people, scores, embeddings)
-    tested = memory.take(pa.array(test.rows)).select(["batch", "photo", "face"]).to_pylist()
+    tested = memory.take(pa.array(test.rows)).select(KEY).to_pylist()
+    found = Found(batches)
+    people = read_people(PEOPLE, scorer.people)
+    groups = groupings(evaluation, people, found.measured(tested), identification)
 
-    identification = Identification.of(
-        memory,
-        scorer,
-        params.read("open_set", OpenSetSettings),
-        [Scorer.read(path) for path in sorted((BUILD / "model" / FOLDS).glob("*.safetensors"))],
-        frozen=not json.loads((BUILD / "model/base/base.json").read_text(encoding="utf-8"))["tuned"],
-    )
     metrics = evaluation.metrics() | identification.metrics()
+    random_split = BUILD / "model" / FOLDS / "random_split.json"
+    random_top1 = None
+    if random_split.is_file() and (said := json.loads(random_split.read_text(encoding="utf-8")))["faces"]:
+        random_top1 = (said["right"], said["faces"])
+        metrics |= {"random_split_top1": round(said["right"] / said["faces"], 4), "random_split_faces": said["faces"]}
     remembering = None
     if settings.mode == "incremental":
         before = Scorer.read(BUILD / "base" / HEAD)
@@ -53,18 +61,33 @@ def main() -> None:
     plots.write_roc_csv(REPORTS / "roc.csv", evaluation.roc)
     plots.write_confusion_csv(REPORTS / "confusion.csv", evaluation)
     plots.write_people_csv(REPORTS / "people.csv", evaluation)
+    plots.write_groups_csv(REPORTS / "groups.csv", groups)
     content = ReportContent(
         title="Who is who",
         training=about(scorer, settings, batches),
         evaluation=evaluation,
         funnel=funnel(batches),
         curves=plots.read_curves_csv(REPORTS / "curves.csv"),
-        mistakes=mistakes(evaluation, tested, batches),
+        mistakes=mistakes(evaluation, tested, found),
         remembering=remembering,
+        identification=identification,
+        random_top1=random_top1,
+        groupings=groups,
+        not_in_cast=people.unknown,
+        left_out=found.left_out(),
+        doubtful=found.doubtful(),
+        changes=changed(params.read("report", ReportSettings)),
     )
     write_report(REPORTS / "index.html", content)
     for name, value in metrics.items():
         print(f"{name:>20} {value:g}")
+
+
+def identified(memory: pa.Table, scorer: Scorer) -> Identification:
+    folds = sorted((BUILD / "model" / FOLDS).glob("*.safetensors"))
+    base = json.loads((BUILD / "model/base/base.json").read_text(encoding="utf-8"))
+    settings = params.read("open_set", OpenSetSettings)
+    return Identification.of(memory, scorer, settings, [Scorer.read(path) for path in folds], not base["tuned"])
 
 
 def about(scorer: Scorer, settings: TrainingSettings, batches: list[str]) -> Training:
@@ -96,26 +119,88 @@ def funnel(batches: list[str]) -> Funnel:
     )
 
 
-def mistakes(evaluation: Evaluation, tested: list[dict[str, str]], batches: list[str]) -> list[Mistake]:
-    """With pictures; those of faces whose photos are elsewhere cannot be shown."""
-    faces = tables.read_many(
-        [BUILD / "faces" / f"{batch}.parquet" for batch in batches], ["batch", "photo", "face", "chip"]
-    )
-    place = {tuple(row.values()): i for i, row in enumerate(faces.select(["batch", "photo", "face"]).to_pylist())}
-    found = []
-    for i in evaluation.mistakes():
-        if (row := place.get(tuple(tested[i].values()))) is None:
-            continue
-        found.append(
-            Mistake(
-                chip=faces.column("chip")[row].as_py(),
-                truth=evaluation.people[evaluation.truth[i]],
-                predicted=evaluation.people[evaluation.predicted[i]],
-                confidence=float(evaluation.scores[i, evaluation.predicted[i]]),
-                photo=f"{tested[i]['batch']}/{tested[i]['photo']}",
-            )
+class Found:
+    """The faces of the batches that are read, with their pictures: a row a face, as in the dataset."""
+
+    def __init__(self, batches: list[str]) -> None:
+        columns = [*KEY, "chip", *(condition.column for condition in CONDITIONS)]
+        self.faces = tables.read_many([BUILD / "faces" / f"{batch}.parquet" for batch in batches], columns)
+        self.dataset = tables.read(BUILD / "dataset.parquet").to_pylist()
+        self.place = {tuple(row.values()): i for i, row in enumerate(self.faces.select(KEY).to_pylist())}
+
+    def row(self, face: dict[str, str]) -> int | None:
+        """Where a face is; None of one whose photo is elsewhere."""
+        return self.place.get(tuple(face[key] for key in KEY))
+
+    def chip(self, row: int) -> bytes:
+        return self.faces.column("chip")[row].as_py()
+
+    def measured(self, tested: list[dict[str, str]]) -> "dict[str, np.ndarray]":
+        rows = pa.array([self.row(face) for face in tested], pa.int64())
+        taken = self.faces.select([condition.column for condition in CONDITIONS]).take(rows)
+        return {name: taken.column(name).to_numpy().astype(np.float64) for name in taken.column_names}
+
+    def left_out(self) -> list[Aside]:
+        """Some of each reason in turn; who merely stands beside somebody comes last."""
+        reasons: dict[str, list[Aside]] = {}
+        for face in self.dataset:
+            if not face["kept"] and len(of := reasons.setdefault(face["reason"].split(":")[0], [])) < MAX_ASIDES:
+                of.append(self.aside(face, face["reason"]))
+        order = sorted(reasons, key=lambda reason: (reason == "another face in the photo", reason))
+        turns = [(turn, order.index(reason), aside) for reason in order for turn, aside in enumerate(reasons[reason])]
+        return [aside for _, _, aside in sorted(turns, key=lambda turn: turn[:2])][:MAX_ASIDES]
+
+    def doubtful(self) -> list[Aside]:
+        faces = [face for face in self.dataset if face["kept"] and face.get("doubt")]
+        return [self.aside(face, face["doubt"]) for face in faces[:MAX_ASIDES]]
+
+    def aside(self, face: dict[str, str], why: str) -> Aside:
+        label = label_of(face["photo"])
+        person = face["person"] or (label.person if label else "")
+        row = self.place[tuple(face[key] for key in KEY)]
+        return Aside(self.chip(row), person, why, f"{face['batch']}/{face['photo']}")
+
+
+def groupings(
+    evaluation: Evaluation,
+    people: PeopleFile,
+    measured: "dict[str, np.ndarray]",
+    identification: Identification,
+) -> list[Grouping]:
+    who, right = [evaluation.people[i] for i in evaluation.truth], evaluation.ranks == 0
+    named = None
+    threshold = identification.chosen.at(identification.settings.fpir).threshold
+    if threshold is not None:
+        named = right & (identification.statistic[identification.test] >= threshold)
+    return [*by_people(people, who, right, named), *by_condition(measured, who, right, named)]
+
+
+def changed(settings: ReportSettings) -> Changes | None:
+    """Read what the version's commit has, and what was just written here."""
+    if not settings.since:
+        return None
+    before = facts_at(settings.commit)
+    if not before.params:
+        raise DataError(
+            f"{settings.since}: its commit {settings.commit[:7]} is not in this clone",
+            "git fetch --tags; in a shallow clone git fetch --unshallow",
         )
-    return found[:24]
+    return changes_between(settings.since, before.state, facts_here().state)
+
+
+def mistakes(evaluation: Evaluation, tested: list[dict[str, str]], found: Found) -> list[Mistake]:
+    """With pictures; those of faces whose photos are elsewhere cannot be shown."""
+    pictured = [(i, row) for i in evaluation.mistakes() if (row := found.row(tested[i])) is not None]
+    return [
+        Mistake(
+            chip=found.chip(row),
+            truth=evaluation.people[evaluation.truth[i]],
+            predicted=evaluation.people[evaluation.predicted[i]],
+            confidence=float(evaluation.scores[i, evaluation.predicted[i]]),
+            photo=f"{tested[i]['batch']}/{tested[i]['photo']}",
+        )
+        for i, row in pictured[:MAX_MISTAKES]
+    ]
 
 
 if __name__ == "__main__":

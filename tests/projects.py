@@ -9,6 +9,7 @@ ROOT = Path(__file__).parents[1]
 TREE = (
     "conf",
     "hydra_plugins",
+    "labels",
     "stages",
     "castline",
     ".dvc",

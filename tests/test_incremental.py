@@ -1,5 +1,6 @@
 """A released version learns new people from new photos alone, as a user does it: the old photos are not there."""
 
+import csv
 import json
 import re
 import shutil
@@ -74,7 +75,13 @@ def test_old_people_are_kept_and_new_ones_named(updated: tuple[Path, Path, str])
     assert metrics["n_test"] == sum(metrics[f"{group}_faces"] for group in ("old", "old_in_new_photos", "new"))
     assert metrics["old_before"] == 1.0 and metrics["points_forgotten"] <= 17  # one of six
     assert metrics["new_after"] >= 0.5
+    with (folder / "reports/groups.csv").open() as file:
+        unknown = [row for row in csv.DictReader(file) if row["value"] == "not known"]
+    assert [int(row["faces"]) for row in unknown] == [metrics["old_faces"]] * 4, (
+        "earlier photos are not here to look at"
+    )
     report = (folder / "reports/index.html").read_text()
+    assert "What changed since <bdi>v1.0.0</bdi>" in report and "New people" in report
     assert "What the update kept and what it learned" in report and "recognizer@v1.0.0" in report
     for person in ("bruno", "edda"):
         photo = str(sorted((ROOT / "sample/photos/first" / person).iterdir())[-1])

@@ -126,6 +126,13 @@ class Identification:
         return self._open_set(self.scores.max(1), self._left_out_confidence())
 
     @property
+    def statistic(self) -> NDArray[np.float64]:
+        """(N,): what is held against the threshold."""
+        by_similarity = self.settings.by == "similarity"
+        found: NDArray[np.float64] = (self.similarities if by_similarity else self.scores).max(1).astype(np.float64)
+        return found
+
+    @property
     def chosen(self) -> OpenSet:
         """The one of the two that decides."""
         return self.by_similarity if self.settings.by == "similarity" else self.by_confidence

@@ -21,7 +21,10 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
+from castline.evaluation.calibration import Reliability
+from castline.evaluation.groups import Grouping
 from castline.evaluation.measures import FARS, RULE_OF_30, Evaluation, Funnel, PersonResult, Roc
+from castline.evaluation.open_set import OpenSet
 from castline.text import csv_cell, short
 
 __all__ = [
@@ -32,10 +35,13 @@ __all__ = [
     "confusion_svg",
     "funnel_svg",
     "loss_svg",
+    "open_set_svg",
     "people_svg",
     "read_curves_csv",
+    "reliability_svg",
     "roc_svg",
     "write_confusion_csv",
+    "write_groups_csv",
     "write_people_csv",
     "write_roc_csv",
 ]
@@ -182,6 +188,60 @@ def roc_svg(roc: Roc) -> str:
     axes.yaxis.set_major_formatter(_percent())
     axes.set_xlabel("different people taken for the same (FAR)")
     axes.set_ylabel("same person recognised (TAR)")
+    return _svg(figure)
+
+
+@_styled
+def open_set_svg(curves: Mapping[str, OpenSet], point: tuple[float, float] | None = None) -> str:
+    """TPIR over FPIR, FPIR on a log axis, a line a statistic. point: FPIR and TPIR of the threshold that was chosen."""
+    figure, axes = _canvas(_WIDTH, 3.1)
+    lowest, floor = 1.0, 1.0
+    for (name, curve), colour in zip(curves.items(), (BLUE, ORANGE, GREEN), strict=False):
+        seen = curve.fpir > 0
+        # What one face of theirs decides is no rate, and a curve of thousands of steps is no better for them.
+        far = np.geomspace(1 / max(2, curve.impostor_faces), 1.0, 120)
+        if not seen.any():
+            continue
+        heights = curve.tpir[np.searchsorted(curve.fpir, far * (1 + 1e-12), side="right") - 1]
+        axes.plot(far, heights, color=colour, label=f"by {name}", drawstyle="steps-post")
+        lowest, floor = min(lowest, float(far[0])), min(floor, float(heights.min()))
+    if point:
+        axes.plot(*point, "o", color=INK, markersize=6, label="chosen")
+    axes.set_xscale("log")
+    axes.set_xlim(lowest if lowest < 1 else 0.001, 1)
+    axes.set_ylim(max(0.0, min(math.floor(10 * floor - 0.5) / 10, 0.9)), 1.005)
+    axes.xaxis.set_major_formatter(_percent())
+    axes.yaxis.set_major_formatter(_percent())
+    axes.set_xlabel("strangers given a name (FPIR)")
+    axes.set_ylabel("cast named right (TPIR)")
+    if axes.lines:
+        axes.legend(loc="lower right")
+    return _svg(figure)
+
+
+@_styled
+def reliability_svg(before: Reliability, after: Reliability) -> str:
+    """The share that is named right over the confidence, before and after calibration; on the diagonal it is true.
+
+    A dot's area is its share of the faces, its line the 95 % interval.
+    """
+    figure, axes = _canvas(_WIDTH, 3.4)
+    axes.plot([0, 1], [0, 1], color=QUIET, linewidth=1, linestyle=":")
+    for measured, colour, label in ((before, ORANGE, "before"), (after, BLUE, "after calibration")):
+        total = sum(found.count for found in measured.bins)
+        x, y = [found.confidence for found in measured.bins], [found.accuracy for found in measured.bins]
+        area = [12 + 120 * found.count / max(1, total) for found in measured.bins]
+        if measured is after:
+            axes.vlines(x, *np.array([found.interval for found in measured.bins]).T, color=colour, linewidth=1)
+        axes.scatter(x, y, area, color=colour, alpha=0.75, linewidths=0, label=label)
+    axes.set_xlim(0, 1.03)
+    axes.set_ylim(0, 1.03)
+    axes.xaxis.set_major_formatter(_percent())
+    axes.yaxis.set_major_formatter(_percent())
+    axes.set_xlabel("confidence that it gives")
+    axes.set_ylabel("named right")
+    for handle in axes.legend(loc="upper left").legend_handles:
+        handle.set_sizes([30])  # type: ignore[union-attr]
     return _svg(figure)
 
 
@@ -333,6 +393,32 @@ def write_people_csv(path: Path, evaluation: Evaluation) -> None:
             for result in [*evaluation.worst, *untested]
         ),
     )
+
+
+def write_groups_csv(path: Path, groupings: Sequence[Grouping]) -> None:
+    """A row a group, smallest first within what tells them apart; see castline.evaluation.groups."""
+    columns = [
+        "by",
+        "value",
+        "faces",
+        "people",
+        "right",
+        "share",
+        "low",
+        "high",
+        "tpir",
+        "tpir_low",
+        "tpir_high",
+        "says",
+    ]
+    rows: list[list[str | float]] = []
+    for grouping in groupings:
+        for group in grouping.groups:
+            named = (math.nan,) * 3 if group.tpir is None else (group.tpir, *(group.tpir_interval or ()))
+            says = "too few" if group.few else "behind" if group.worse else ""
+            texts = (csv_cell(grouping.by), csv_cell(group.value))
+            rows.append([*texts, group.faces, group.people, group.right, group.share, *group.interval, *named, says])
+    _write_csv(path, columns, rows)
 
 
 def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[str | float]]) -> None:

@@ -4,7 +4,9 @@ Versions are read that older or newer code made, or somebody else's. So nothing 
 another shape than expected, is unknown.
 """
 
+import csv
 import hashlib
+import io
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -15,11 +17,17 @@ from typing import Any
 
 import yaml
 
+from castline.evaluation.changes import State
 from castline.versions.git import read_blob
 
-__all__ = ["BUNDLE", "Batch", "Facts", "facts_at", "facts_here", "flat"]
+__all__ = ["BUNDLE", "SHAPING", "Batch", "Facts", "facts_at", "facts_here", "flat"]
 
 BUNDLE = "models/recognizer"
+# What a model is made of. The sections that are missing here say how it is shipped, or on what machine it is made.
+SHAPING = (
+    "data", "photos", "detector", "reference_model", "curation", "split", "base_model", "augmentation", "head",
+    "training", "open_set",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -50,6 +58,45 @@ class Facts:
     def files(self) -> dict[str, dict[str, float]]:
         """What was measured of each exported file."""
         return {name: _numbers(file) for name, file in _mapping(_json(self.read("reports/export.json"))).items()}
+
+    @cached_property
+    def photos(self) -> dict[str, float]:
+        """What became of the photos: counts; of reasons and sides as OUTER.INNER."""
+        return _numbers(_json(self.read("reports/dataset.json")))
+
+    @cached_property
+    def tested(self) -> dict[str, tuple[int, int]]:
+        """How many test faces of each person are named right, and how many there are; names as spreadsheets may see
+        them: see castline.evaluation.names.csv_cell."""
+        counts: dict[str, tuple[int, int]] = {}
+        for row in self.table("reports/confusion.csv"):
+            right, faces = counts.get(row.get("actual", ""), (0, 0))
+            counts[row.get("actual", "")] = right + (row.get("actual") == row.get("predicted")), faces + 1
+        counts.pop("", None)
+        return counts
+
+    @cached_property
+    def state(self) -> State:
+        """What a report compares."""
+        settings = flat({section: self.params[section] for section in SHAPING if section in self.params})
+        batches = [batch.name for batch in self.batches]
+        lists = ("data.batches", "data.read")  # batches are told apart from settings
+        return State(
+            self.metrics,
+            self.photos,
+            {key: value for key, value in settings.items() if key not in lists},
+            batches,
+            self.tested,
+        )
+
+    def table(self, path: str) -> list[dict[str, str]]:
+        """A CSV's rows by column; those that are not as long as the header are left out."""
+        data = self.read(path)
+        try:
+            header, *rows = csv.reader(io.StringIO(data.decode(), newline=""), strict=True) if data else ([],)
+        except (UnicodeDecodeError, csv.Error, ValueError):
+            return []
+        return [dict(zip(header, row, strict=True)) for row in rows if len(row) == len(header)]
 
     @cached_property
     def _stages(self) -> list[dict[str, Any]]:

@@ -12,7 +12,10 @@ import numpy as np
 import pytest
 
 from castline.evaluation import plots
+from castline.evaluation.calibration import reliability
+from castline.evaluation.groups import PeopleFile, by_people
 from castline.evaluation.measures import Evaluation, Funnel, verification_roc
+from castline.evaluation.open_set import Impostors, OpenSet, open_set
 from castline.evaluation.plots import Curves
 
 HOSTILE = ["<script>alert(1)</script>", "$\\frac{1}$", "two\nlines", "=1+1", "山田\u202e", "\udcff", " ", 'x"]]>' * 50]
@@ -29,7 +32,15 @@ def made_up(names: list[str], n: int = 60, wrong: float = 0.3) -> Evaluation:
     return Evaluation(names, truth, embeddings, embeddings)
 
 
+def strangers(count: int) -> OpenSet:
+    rng = np.random.default_rng(1)
+    impostors = Impostors(rng.random(count).astype(np.float32), [str(i % 20) for i in range(count)])
+    return open_set(rng.random(90).astype(np.float32), rng.random(90) < 0.9, [str(i % 9) for i in range(90)], impostors)
+
+
 HOSTILE_CASE = made_up(HOSTILE)
+CONFIDENCE = np.random.default_rng(2).random(200).astype(np.float32)
+RELIABILITY = reliability(CONFIDENCE, CONFIDENCE > 0.4)
 EVERY_PLOT: dict[str, Callable[[], str]] = {
     "loss": lambda: plots.loss_svg(CURVES),
     "accuracy": lambda: plots.accuracy_svg(CURVES),
@@ -39,6 +50,10 @@ EVERY_PLOT: dict[str, Callable[[], str]] = {
     "confusion": lambda: plots.confusion_svg(HOSTILE, HOSTILE_CASE.confusion),
     "people": lambda: plots.people_svg(HOSTILE_CASE.worst),
     "nobody": lambda: plots.people_svg([]),
+    "open set": lambda: plots.open_set_svg({"similarity": strangers(500), "confidence": strangers(30)}, (0.01, 0.9)),
+    "no strangers": lambda: plots.open_set_svg({"similarity": strangers(0)}),
+    "one stranger": lambda: plots.open_set_svg({"similarity": strangers(1)}),
+    "reliability": lambda: plots.reliability_svg(RELIABILITY, RELIABILITY),
     "funnel": lambda: plots.funnel_svg(FUNNEL),
     "empty funnel": lambda: plots.funnel_svg(Funnel(0, {}, 0, {}, {})),
 }
@@ -148,3 +163,21 @@ def test_people_csv_is_worst_first_and_keeps_the_untested(tmp_path: Path) -> Non
     rows = rows_of(tmp_path / "people.csv")
     assert [row["person"] for row in rows] == ["anna", "ben", "'@cleo"]
     assert (rows[0]["recall"], rows[2]["recall"], rows[2]["n"]) == ("1", "", "0")
+
+
+def test_groups_csv_has_every_group_and_no_formula(tmp_path: Path) -> None:
+    who = [f"person {i % 8}" for i in range(400)]
+    teams = {f"person {i}": "@red" if i < 4 else "=1+1" if i < 7 else "" for i in range(8)}
+    right = np.array([name > "person 3" for name in who])
+    groupings = by_people(PeopleFile({"+team": teams}), who, right, named=right)
+    plots.write_groups_csv(tmp_path / "groups.csv", groupings)
+    rows = rows_of(tmp_path / "groups.csv")
+    assert [(row["by"], row["value"], row["faces"], row["people"], row["right"]) for row in rows] == [
+        ("'+team", "'=1+1", "150", "3", "150"),
+        ("'+team", "'@red", "200", "4", "0"),
+        ("'+team", "not known", "50", "1", "50"),
+    ]
+    assert [row["says"] for row in rows] == ["", "behind", "too few"]
+    assert all(float(row["low"]) <= float(row["share"]) <= float(row["high"]) for row in rows)
+    plots.write_groups_csv(tmp_path / "groups.csv", by_people(PeopleFile({"team": teams}), who, right))
+    assert {row["tpir"] for row in rows_of(tmp_path / "groups.csv")} == {""}, "no threshold"

@@ -3,7 +3,7 @@
 import base64
 import io
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,18 +11,26 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from castline.evaluation.changes import State, changes_between
+from castline.evaluation.groups import CONDITIONS, Grouping, PeopleFile, by_condition, by_people
+from castline.evaluation.identification import Identification
 from castline.evaluation.measures import Evaluation, Funnel
 from castline.evaluation.plots import Curves
 from castline.evaluation.report import (
+    AT_ONCE,
+    MAX_ASIDES,
+    MAX_GROUPS,
     MAX_MISTAKES,
+    Aside,
     Mistake,
     ReportContent,
     Training,
-    in_plain_words,
-    percent,
     render_report,
     write_report,
 )
+from castline.evaluation.settings import OpenSetSettings
+from castline.evaluation.words import percent, strangers_in_plain_words
+from castline.scoring import Scorer
 
 HOSTILE = [
     "\u202e\udcff<script>alert(1)</script>",
@@ -64,6 +72,11 @@ class Page(HTMLParser):
         return [attributes for name, attributes in self.tags if name == tag]
 
     @property
+    def words(self) -> str:
+        """The text, with single spaces."""
+        return " ".join(self.text.split())
+
+    @property
     def headings(self) -> list[str]:
         return [attributes["id"] for attributes in self.all("h2")]
 
@@ -82,6 +95,34 @@ def made_up(names: list[str], wrong: float) -> Evaluation:
     return Evaluation(names, truth, embeddings, embeddings)
 
 
+def identified(names: list[str], each: int = 60, by: str = "similarity", fpir: float = 0.01) -> Identification:
+    """A model of `names`, and of each `each` faces that are more or less like them, half of validation."""
+    rng = np.random.default_rng(0)
+    n, eye = len(names), np.eye(len(names), dtype=np.float32)
+    scorer = Scorer(
+        tuple(names), {}, np.zeros(n, np.float32), np.ones(1, np.float32), 4 * eye, np.zeros(n, np.float32), gallery=eye
+    )
+    truth = np.repeat(np.arange(n), each)
+    raw = eye[truth] + rng.normal(0, 0.3, (len(truth), n)).astype(np.float32)
+    return Identification(
+        scorer,
+        np.arange(len(truth)),
+        raw,
+        [names[i] for i in truth],
+        np.array(["val", "test"])[np.arange(len(truth)) % 2],
+        truth,
+        [],
+        True,
+        OpenSetSettings(fpir=fpir, by=by),
+    )
+
+
+def grouped(evaluation: Evaluation, of_people: dict[str, str], column: str = "team") -> list[Grouping]:
+    who, right = [evaluation.people[i] for i in evaluation.truth], evaluation.ranks == 0
+    measured = {condition.column: np.linspace(-50, 200, evaluation.n) for condition in CONDITIONS}
+    return [*by_people(PeopleFile({column: of_people}), who, right), *by_condition(measured, who, right)]
+
+
 def full(names: list[str], wrong: float = 0.6) -> ReportContent:
     """A report with every section, and `names` wherever a name can come from outside."""
     evaluation = made_up(names, wrong)
@@ -98,6 +139,17 @@ def full(names: list[str], wrong: float = 0.6) -> ReportContent:
         curves=[Curves([0, 1], [2.0, 1.0], [2.0, 1.5], [0.2, 0.4], [0.1, 0.3], kept=1)],
         mistakes=mistakes,
         notes=[name],
+        identification=identified([f"person {i}" for i in range(12)]),
+        random_top1=(59, 60),
+        groupings=grouped(evaluation, dict.fromkeys(names, name), name),
+        not_in_cast=[name],
+        left_out=[Aside(chip(), name, name, f"{name}.jpg")] * 20,
+        doubtful=[Aside(chip(), "", name)],
+        changes=changes_between(
+            name,
+            State({"top1": 0.5, name: 1}, {}, {"head.kind": name, name: 1}, [name], {name: (0, 3), "ben": (1, 2)}),
+            State({"top1": 0.7}, {name: 2}, {"head.kind": "softmax"}, ["b"], {"cleo": (3, 3), "ben": (2, 2)}),
+        ),
     )
 
 
@@ -114,7 +166,8 @@ def page(content: ReportContent) -> Page:
 def test_the_page_loads_and_runs_nothing(page: Page) -> None:
     assert not {"script", "link", "iframe", "object", "embed", "base", "form", "svg"} & {tag for tag, _ in page.tags}
     for tag, attributes in page.tags:
-        assert not [key for key in attributes if key.startswith("on") or key in ("href", "srcset", "action")], tag
+        assert not [key for key in attributes if key.startswith("on") or key in ("srcset", "action")], tag
+        assert attributes.get("href", "#").startswith("#"), "links lead to places on the page"
         if "src" in attributes:
             assert tag == "img"
             assert re.fullmatch(r"data:image/(jpeg|svg\+xml);base64,[A-Za-z0-9+/=]+", attributes["src"])
@@ -136,7 +189,11 @@ def test_the_page_is_sound_and_can_be_read_aloud(page: Page) -> None:
 
 
 def test_every_section_is_there(page: Page) -> None:
-    assert page.headings == ["what", "photos", "learning", "people", "confusion", "mistakes", "same"]
+    assert page.headings == [
+        "what", "learning", "strangers", "random", "people", "groups", "confusion", "mistakes", "sure", "same",
+        "photos", "changed",
+    ]  # fmt: skip
+    assert {link["href"].removeprefix("#") for link in page.all("a")} == set(page.headings) - {"learning", "same"}
     assert "✗ not allowed" in page.text
     assert "no face" in page.text
 
@@ -155,12 +212,13 @@ def test_names_are_shown_and_not_believed(page: Page) -> None:
 def test_mistakes_are_pictures_surest_first_and_capped(content: ReportContent, page: Page) -> None:
     assert len(content.mistakes) > MAX_MISTAKES
     pictures = [image for image in page.all("img") if image["src"].startswith("data:image/jpeg")]
-    assert len(pictures) == MAX_MISTAKES
+    assert len(pictures) == MAX_MISTAKES + MAX_ASIDES + 1
     assert base64.b64decode(pictures[0]["src"].partition(",")[2]) == content.mistakes[0].chip
     sure = [float(found) for found in re.findall(r"([\d.]+) % sure", page.text)]
     assert sure == sorted(sure, reverse=True)
     assert sure[0] == pytest.approx(100 * max(mistake.confidence for mistake in content.mistakes), abs=0.1)
     assert f"of {len(content.mistakes)} in all" in page.text
+    assert f"{MAX_MISTAKES - AT_ONCE} more" in page.text
 
 
 def test_equal_content_gives_equal_bytes(content: ReportContent, page: Page, tmp_path: Path) -> None:
@@ -169,8 +227,8 @@ def test_equal_content_gives_equal_bytes(content: ReportContent, page: Page, tmp
 
 
 def test_a_model_without_mistakes() -> None:
-    content = replace(full(["anna", "ben"], wrong=0), curves=[], funnel=None)
-    page = Page(render_report(content))
+    content = full(["anna", "ben"], wrong=0)
+    page = Page(render_report(ReportContent(content.title, content.training, content.evaluation)))
     assert page.headings == ["what", "people", "mistakes", "same"]
     assert "All 60 test faces are named right." in page.text
     assert "There are none" in page.text
@@ -194,27 +252,93 @@ def test_commercial_use_is_said_plainly(answer: str, says: str) -> None:
     assert says in Page(render_report(ReportContent("Report", training))).text
 
 
-@pytest.mark.parametrize(
-    ("correct", "n", "says"),
-    [
-        (0, 1, "Of 1 test face, 0 are named right."),
-        (1, 1, "The only test face is named right."),
-        (1, 50, "Of 50 test faces, 1 is named right."),
-        (50, 50, "All 50 test faces are named right."),
-        (194, 200, "Of 200 test faces, 194 are named right."),
-        (970, 1000, "Of every 100 test faces, about 97 are named right."),
-        (1998, 2000, "Of every 1,000 test faces, about 999 are named right."),
-        (9999, 10_000, "All but 1 of 10,000 test faces are named right."),
-        (1, 10_000, "Of 10,000 test faces, 1 is named right."),
-    ],
-)
-def test_in_plain_words(correct: int, n: int, says: str) -> None:
-    assert in_plain_words(correct, n) == says
+def test_strangers_are_told_in_plain_words_and_with_every_figure() -> None:
+    measured = identified([f"person {i}" for i in range(12)])
+    point = measured.chosen.at(0.01)
+    page = Page(
+        render_report(ReportContent("Report", evaluation=made_up(["anna", "ben"], 0.1), identification=measured))
+    )
+    assert point.tpir is not None
+    assert page.words.count(strangers_in_plain_words(point)) == 2, "at the top, and in its section"
+    assert "named right and not called unknown" in page.words
+    assert f"{point.threshold:.4g}" in page.words
+    assert measured.chosen.source in page.words
+    for quoted in measured.chosen.points:
+        assert (percent(quoted.tpir) if quoted.tpir is not None else quoted.refusal) in page.words
+    low, high = point.tpir_interval or (0, 0)
+    assert f"{100 * low:.0f}–{100 * high:.0f} %" in page.words
+    assert measured.by_confidence.points[0].refusal in page.words, "no folds: nothing is known of strangers' confidence"
 
 
-@pytest.mark.parametrize(
-    ("share", "says"),
-    [(None, "–"), (0.0, "0 %"), (1.0, "100 %"), (0.99999, "99.9 %"), (0.00001, "0.1 %"), (0.5, "50.0 %")],
-)
-def test_percent_never_rounds_a_mistake_away(share: float | None, says: str) -> None:
-    assert percent(share) == says
+def test_too_few_strangers_are_too_few_to_say() -> None:
+    measured = identified(["anna", "ben"], each=4)
+    page = Page(
+        render_report(ReportContent("Report", evaluation=made_up(["anna", "ben"], 0.1), identification=measured))
+    )
+    assert "It cannot say “unknown” yet" in page.words
+    assert "Nothing can be said of strangers: an FPIR of 0.01 needs" in page.words
+    assert "not called unknown" not in page.words
+
+
+def test_how_sure_it_is_before_and_after() -> None:
+    measured = identified([f"person {i}" for i in range(12)])
+    page = Page(render_report(ReportContent("Report", identification=measured)))
+    before, after = measured.reliability(1.0), measured.reliability(measured.temperature)
+    assert after.ece < before.ece
+    assert f"{100 * before.ece:.1f} points off" in page.words
+    assert f"{100 * after.ece:.1f} points off" in page.words
+    assert "As trained it is too modest" in page.words
+
+
+def test_groups_are_smallest_first_and_those_that_do_worse_are_said() -> None:
+    names = [f"person {i}" for i in range(6)]
+    truth = np.arange(600) % 6
+    given = np.where((truth < 3) & (np.arange(600) % 12 < 6), 5, truth)  # half of what is of the first three
+    scores = np.eye(6, dtype=np.float32)[given]
+    evaluation = Evaluation(names, truth, scores, scores)
+    teams = {**dict.fromkeys(names[:3], "red"), **dict.fromkeys(names[3:5], "few"), names[5]: ""}
+    page = Page(render_report(ReportContent("Report", evaluation=evaluation, groupings=grouped(evaluation, teams))))
+    assert "It does worse for some: team, red" in page.words
+    assert "Of 300 test faces 150 are named right: 50.0 %, range 44–56 %; of all test faces 75.0 %." in page.words
+    table = page.words[page.words.index("Group, smallest first") :]
+    assert table.index("few") < table.index("red") < table.index("not known")
+    assert "too few: 200 of 200" in page.words, "of two people"
+
+
+def test_of_many_small_groups_not_all_are_listed() -> None:
+    names = [f"person {i}" for i in range(40)]
+    evaluation = made_up(names, 0.1)
+    groupings = grouped(evaluation, {name: f"of {name}" for name in names})
+    page = Page(render_report(ReportContent("Report", evaluation=evaluation, groupings=groupings)))
+    assert page.words.count("of person") == MAX_GROUPS
+    assert f"{40 - MAX_GROUPS} smaller groups" in page.words
+
+
+def test_the_random_split_is_shown_beside_the_other() -> None:
+    evaluation = made_up(["anna", "ben"], 0.5)
+    page = Page(render_report(ReportContent("Report", evaluation=evaluation, random_top1=(57, 60))))
+    assert f"looks better: {100 * (57 - evaluation.correct) / 60:.1f} points here" in page.words
+    assert "The upper figure is the one to believe." in page.words
+    lower = Page(render_report(ReportContent("Report", evaluation=evaluation, random_top1=(1, 60))))
+    assert "Not here" in lower.words
+
+
+def test_what_changed_is_told_with_numbers_and_names() -> None:
+    before = State(
+        {"top1": 0.5, "top1_low": 0.4, "top1_high": 0.6}, {}, {"head.dropout": 0.0}, ["one"], {"ben": (1, 2)}
+    )
+    now = State({"top1": 0.9, "top1_low": 0.8, "top1_high": 0.95}, {}, {"head.dropout": 0.5}, ["one", "two"],
+                {"ben": (2, 2), "cleo": (1, 1)})  # fmt: skip
+    page = Page(render_report(ReportContent("Report", changes=changes_between("v1.0.0", before, now))))
+    assert "What changed since v1.0.0" in page.words
+    assert "has changed by more than chance explains" in page.words
+    assert "ben (1 of 2 → 2 of 2)" in page.words
+    assert "new: two" in page.words
+    assert "head.dropout" in page.words
+    assert "Photos: the same." in page.words
+
+
+def test_pictures_of_what_was_left_out_have_reasons(page: Page) -> None:
+    assert "Left out: some of them" in page.words
+    assert "Kept, but doubtful: the labels look doubtful" in page.words
+    assert page.words.count("no label") == 1
