@@ -66,7 +66,7 @@ _STYLE: dict[str, object] = {
     "axes.labelcolor": QUIET,
     "axes.spines.right": False,
     "axes.spines.top": False,
-    "figure.constrained_layout.use": True,
+    "figure.autolayout": True,  # one pass; constrained layout takes two
     "font.family": "DejaVu Sans",  # comes with matplotlib, so the layout is the same everywhere
     "font.size": 9,
     "grid.color": LINE,

@@ -1,13 +1,17 @@
 """The model card: what a version is, for whoever finds it; Markdown with the front matter that Hugging Face reads."""
 
 import re
+from collections.abc import Callable
 from importlib.resources import files
 from typing import Any
 
 import yaml
 from jinja2 import Environment, StrictUndefined
 
+from castline.evaluation.changes import Changes
+from castline.evaluation.groups import NOT_KNOWN
 from castline.evaluation.measures import wilson_interval
+from castline.evaluation.words import number
 from castline.text import shown
 from castline.versions.facts import Facts
 from castline.versions.tags import ARTIFACT
@@ -17,13 +21,14 @@ __all__ = ["render_card"]
 _MARKS = re.compile(r"([\\`*_{}\[\]<>()#|~&$@:])")
 
 
-def render_card(version: str, facts: Facts, names: bool = False) -> str:
+def render_card(version: str, facts: Facts, names: bool = False, changes: Changes | None = None) -> str:
     """The card of a version that is to be made from `facts`. Equal facts give equal text.
 
     names: whether to list whom the model names. They are personal data, and a card is made to be passed on.
+    changes: since the version before.
     """
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, autoescape=False)  # noqa: S701 (Markdown: `plain` escapes)
-    environment.filters |= {"plain": plain, "percent": _percent}
+    environment.filters |= {"plain": plain, "percent": _percent, "number": number}
     template = files(__package__).joinpath("model_card.md.jinja").read_text(encoding="utf-8")
     text = environment.from_string(template).render(
         artifact=ARTIFACT,
@@ -33,7 +38,15 @@ def render_card(version: str, facts: Facts, names: bool = False) -> str:
         people=facts.people if names else None,
         base=_base_model(facts),
         top1=_top1(facts),
-        measured=[_measured(name, file, facts.bundled.get(name, {})) for name, file in facts.files.items()],
+        measured=_table(facts),
+        fpir=_unknown(facts).get("fpir"),
+        by=_unknown(facts).get("by"),
+        refusal=_unknown(facts).get("refusal"),
+        threshold=any(facts.bundled.get(name, file).get("threshold") is not None for name, file in facts.files.items()),
+        worst=facts.metrics.get("worst_person_recall"),
+        groups=_groups(facts),
+        left_out=_left_out(facts),
+        changes=changes,
         mode=facts.setting("training", "mode") or "full",
         start=facts.setting("training", "start") or "unknown",
     )
@@ -83,19 +96,76 @@ def _top1(facts: Facts) -> dict[str, Any] | None:
     }
 
 
-def _measured(name: str, file: dict[str, float], described: dict[str, Any]) -> dict[str, Any]:
-    """A row of the table of files; what is unknown is None."""
-    faces, top1 = file.get("faces"), file.get("top1")
-    interval = wilson_interval(round(top1 * faces), int(faces)) if faces and top1 is not None else None
-    return {
-        "name": name,
-        "file": described.get("file", ""),
-        "top1": top1,
-        "interval": interval,
-        "agreement": file.get("agreement"),
-        "megabytes": file["bytes"] / 1e6 if "bytes" in file else None,
-        "threshold": described.get("threshold"),
+def _table(facts: Facts) -> list[list[str]]:
+    """What was measured of each exported file, below a header; a column of which nothing is known is left out."""
+    columns: dict[str, Callable[[dict[str, Any]], str | None]] = {
+        "top-1": lambda file: _share(file, "top1"),
+        "95 % interval": _interval,
+        "named right and not called unknown": lambda file: _share(file, "tpir"),
+        "person it knows least": lambda file: _share(file, "worst_person"),
+        "threshold": lambda file: f"{file['threshold']:.3f}" if _is_number(file.get("threshold")) else None,
+        "temperature": lambda file: f"{file['temperature']:.3f}" if _is_number(file.get("temperature")) else None,
+        "confidence off by (ECE)": lambda file: _share(file, "ece"),
+        "named as PyTorch does": lambda file: _share(file, "agreement"),
+        "MB": lambda file: f"{file['bytes'] / 1e6:.1f}" if _is_number(file.get("bytes")) else None,
     }
+    rows = []
+    for name, file in facts.files.items():
+        described = facts.bundled.get(name, {})
+        known = {**{key: described.get(key) for key in ("threshold", "temperature", "tpir")}, **file}
+        rows.append([f"{described.get('file') or name} ({name})", *(say(known) for say in columns.values())])
+    kept = [i for i, column in enumerate(zip(*rows, strict=True)) if any(column)]
+    header = ["file", *columns]
+    return [[header[i] for i in kept], *([row[i] or "unknown" for i in kept] for row in rows)] if rows else []
+
+
+def _interval(file: dict[str, Any]) -> str | None:
+    faces, top1 = file.get("faces"), file.get("top1")
+    if not faces or top1 is None or not 0 <= top1 <= 1:
+        return None
+    low, high = wilson_interval(round(top1 * faces), int(faces))
+    return f"{_percent(low)} to {_percent(high)}"
+
+
+def _share(file: dict[str, Any], key: str) -> str | None:
+    return _percent(file[key]) if _is_number(file.get(key)) else None
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _unknown(facts: Facts) -> dict[str, Any]:
+    """What bundle.json says of the word "unknown"."""
+    unknown = facts.bundle.get("unknown")
+    return unknown if isinstance(unknown, dict) else {}
+
+
+def _groups(facts: Facts) -> dict[str, Any] | None:
+    """Of reports/groups.csv: who does worse, and how many groups are too small to say."""
+    rows = [row for row in facts.table("reports/groups.csv") if row.get("value") != NOT_KNOWN]
+    if not rows:
+        return None
+    return {
+        "worse": [row for row in rows if row.get("says") == "behind"],
+        "few": sum(row.get("says") == "too few" for row in rows),
+        "all": len(rows),
+        "by": list(dict.fromkeys(row.get("by", "") for row in rows)),
+    }
+
+
+def _left_out(facts: Facts) -> dict[str, Any] | None:
+    """Of reports/dataset.json: how many photos and faces there were, and what was not used, by reason."""
+    photos = facts.photos
+    if not {"photos", "faces"} <= photos.keys():
+        return None
+    reasons = [
+        (kind, name.partition(".")[2].replace("_", " "), int(count))
+        for kind, outer in (("photo", "rejected."), ("face", "left_out."))
+        for name, count in sorted(photos.items(), key=lambda item: (-item[1], item[0]))
+        if name.startswith(outer) and count
+    ]
+    return {"photos": int(photos["photos"]), "faces": int(photos["faces"]), "reasons": reasons}
 
 
 def _percent(share: float | None) -> str:

@@ -6,10 +6,11 @@ from typing import Any
 from gto.api import register
 
 from castline.errors import CastlineError
+from castline.evaluation.changes import changes_between
 from castline.versions.card import render_card
-from castline.versions.facts import BUNDLE, facts_here
+from castline.versions.facts import BUNDLE, facts_at, facts_here
 from castline.versions.git import check_root, git, git_says_yes
-from castline.versions.tags import ARTIFACT, LOOK_AT_TAGS, Registry, Version, read_registry, tag_of
+from castline.versions.tags import ARTIFACT, LOOK_AT_TAGS, Registry, Version, last_version, read_registry, tag_of
 
 __all__ = ["CARD", "PARTS", "release"]
 
@@ -41,7 +42,9 @@ def release(part: str, message: str = "", names: bool = False) -> Version:
     if git_says_yes("show-ref", "--verify", "--quiet", f"refs/tags/{tag}"):
         raise CastlineError(f"{tag}: there is a tag of that name, but not one of GTO's", f"git tag -d {tag}")
 
-    _commit_card(render_card(name, facts_here(), names), f"{ARTIFACT} {name}")
+    facts, before = facts_here(), last_version()
+    changes = changes_between(before.name, facts_at(before.commit).state, facts.state) if before else None
+    _commit_card(render_card(name, facts, names, changes), f"{ARTIFACT} {name}")
     try:
         register(".", ARTIFACT, "HEAD", version=name, message=message or f"{ARTIFACT} {name}")
     except Exception as error:  # GTO reads all tags before it writes one, and a stranger's can raise anything
