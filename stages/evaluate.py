@@ -151,7 +151,9 @@ class Found:
         return [aside for _, _, aside in sorted(turns, key=lambda turn: turn[:2])][:MAX_ASIDES]
 
     def doubtful(self) -> list[Aside]:
+        """Least like the person's other faces first."""
         faces = [face for face in self.dataset if face["kept"] and face.get("doubt")]
+        faces.sort(key=lambda face: 1.0 if face["score"] is None else face["score"])
         return [self.aside(face, face["doubt"]) for face in faces[:MAX_ASIDES]]
 
     def aside(self, face: dict[str, str], why: str) -> Aside:

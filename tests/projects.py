@@ -8,8 +8,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 TREE = (
     "conf",
-    "hydra_plugins",
     "labels",
+    "hydra_plugins",
     "stages",
     "castline",
     ".dvc",
