@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ from castline.weights import sha256_of
 BUILD, REPORTS = Path("build"), Path("reports")
 PEOPLE = Path("labels/people.csv")
 KEY = ["batch", "photo", "face"]
+BESIDE = "another face in the photo"
 
 
 @exits_cleanly
@@ -141,14 +143,14 @@ class Found:
         return {name: taken.column(name).to_numpy().astype(np.float64) for name in taken.column_names}
 
     def left_out(self) -> list[Aside]:
-        """Some of each reason in turn; who merely stands beside somebody comes last."""
-        reasons: dict[str, list[Aside]] = {}
+        """Some of each reason in turn; nobody who merely stands beside somebody."""
+        reasons: dict[str, list[dict[str, str]]] = {}
         for face in self.dataset:
-            if not face["kept"] and len(of := reasons.setdefault(face["reason"].split(":")[0], [])) < MAX_ASIDES:
-                of.append(self.aside(face, face["reason"]))
-        order = sorted(reasons, key=lambda reason: (reason == "another face in the photo", reason))
-        turns = [(turn, order.index(reason), aside) for reason in order for turn, aside in enumerate(reasons[reason])]
-        return [aside for _, _, aside in sorted(turns, key=lambda turn: turn[:2])][:MAX_ASIDES]
+            if not face["kept"] and face["reason"] != BESIDE:
+                reasons.setdefault(face["reason"].split(":")[0], []).append(face)
+        turns = zip_longest(*(reasons[reason] for reason in sorted(reasons)))
+        faces = [face for turn in turns for face in turn if face]
+        return [self.aside(face, face["reason"]) for face in faces[:MAX_ASIDES]]
 
     def doubtful(self) -> list[Aside]:
         """Least like the person's other faces first."""

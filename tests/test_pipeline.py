@@ -1,5 +1,6 @@
 """The pipeline as a user runs it, on part of the sample cast."""
 
+import csv
 import json
 import re
 import shutil
@@ -91,6 +92,11 @@ def test_metrics_tables_and_report_say_the_same(project: Path) -> None:
     report = (project / "reports/index.html").read_text()
     assert all(person in report for person in PEOPLE)
     assert "CC0-1.0" in report
+    assert "Left out: some of them" in report
+    with (project / "reports/groups.csv").open() as file:
+        groups = list(csv.DictReader(file))
+    for by in ("face size", "blur", "brightness", "head turned"):
+        assert sum(int(group["faces"]) for group in groups if group["by"] == by) == metrics["n_test"]
     shown = run(project, "dvc", "metrics", "show")
     assert "top1" in shown
     plots = run(project, "dvc", "plots", "show", "--json")

@@ -128,7 +128,7 @@ def write_report(path: Path, content: ReportContent) -> None:
 def render_report(content: ReportContent) -> str:
     """The report as HTML."""
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"percent": percent, "short": short, "number": number}
+    environment.filters |= {"percent": _on_one_line, "short": short, "number": number}
     template = files(__package__).joinpath("report.html.jinja").read_text(encoding="utf-8")
     runs = [curves for curves in content.curves if curves.epoch]
     curves = runs[0] if runs else None
@@ -158,6 +158,10 @@ def render_report(content: ReportContent) -> str:
         changes=content.changes,
         warnings=_warnings(content),
     )
+
+
+def _on_one_line(share: float | None) -> str:
+    return percent(share).replace(" ", "\u00a0")
 
 
 def _warnings(content: ReportContent) -> list[str]:
