@@ -68,7 +68,7 @@ def main() -> None:
         title="Who is who",
         training=about(scorer, settings, batches),
         evaluation=evaluation,
-        funnel=funnel(batches),
+        funnel=funnel(batches, found.dataset),
         curves=plots.read_curves_csv(REPORTS / "curves.csv"),
         mistakes=mistakes(evaluation, tested, found),
         remembering=remembering,
@@ -108,9 +108,8 @@ def about(scorer: Scorer, settings: TrainingSettings, batches: list[str]) -> Tra
     )
 
 
-def funnel(batches: list[str]) -> Funnel:
+def funnel(batches: list[str], rows: list[dict[str, str]]) -> Funnel:
     rejects = tables.read_many([BUILD / "faces" / f"{batch}.rejects.parquet" for batch in batches]).to_pylist()
-    rows = tables.read(BUILD / "dataset.parquet").to_pylist()
     uses = Counter("strangers" if row["stranger"] else row["split"] for row in rows if row["kept"])
     return Funnel(
         photos=len({(row["batch"], row["photo"]) for row in [*rows, *rejects]}),

@@ -100,7 +100,7 @@ def test_metrics_tables_and_report_say_the_same(project: Path) -> None:
     shown = run(project, "dvc", "metrics", "show")
     assert "top1" in shown
     plots = run(project, "dvc", "plots", "show", "--json")
-    assert all(name in plots for name in ("Loss", "Accuracy", "ROC", "Confusion"))
+    assert all(name in plots for name in ("Loss", "Accuracy", "ROC", "Confusion", "Groups"))
 
 
 def test_a_second_run_does_nothing(project: Path) -> None:

@@ -272,7 +272,7 @@ def _groups(content: ReportContent) -> dict[str, Any] | None:
 
     def shown(grouping: Grouping) -> tuple[Grouping, list[Group], int]:
         few = [group for group in grouping.groups if group.few]
-        dropped = few[: max(0, len(grouping.groups) - MAX_GROUPS)]
+        dropped = set(few[: max(0, len(grouping.groups) - MAX_GROUPS)])
         return grouping, [group for group in grouping.groups if group not in dropped], len(dropped)
 
     every = [group for grouping in content.groupings for group in grouping.groups]
