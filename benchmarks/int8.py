@@ -21,6 +21,8 @@ from castline.embedding.base_models import build
 from castline.embedding.base_settings import BaseModelSettings
 from castline.embedding.crops import Crops
 from castline.embedding.features import embed
+from castline.embedding.onnx import export_base
+from castline.embedding.onnx_model import ONNX, OnnxModel
 from castline.export.run import likeness, opened, run
 from castline.export.settings import INT8_WAYS
 from castline.export.tflite import export
@@ -38,6 +40,11 @@ def main() -> None:
     parser.add_argument("--base", nargs="+", default=["dlib_face_resnet", "efficientnet_lite0", "mobilenetv2"])
     parser.add_argument("--csv", type=Path, default=ROOT / "benchmarks" / "int8.csv", help="rows are appended")
     options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as work:
+        compare(options, Path(work))
+
+
+def compare(options: argparse.Namespace, work: Path) -> None:
     command = command_line(options.photos)
     print(f"$ {command}\n\n{'base model':<20}{'way':<20}{'cosine':>8}{'MB':>7}{'ms':>7}{'made in s':>11}")
     chips = faces(options.photos)
@@ -45,14 +52,16 @@ def main() -> None:
     for name in options.base:
         values = OmegaConf.to_container(OmegaConf.load(ROOT / f"conf/base_model/{name}.yaml"))
         settings = params.typed(values, BaseModelSettings, "base_model")
-        base = build(settings, "pretrained", 0)
-        reference = embed(base, settings, chips[1::2])
+        made = Path(work, name)
+        made.mkdir()
+        export_base(build(settings, "pretrained", 0), settings.input_size, made)
+        reference = embed(OnnxModel(made / ONNX), settings, chips[1::2])
         calibration, probes = Crops(chips[::2], settings), Crops(chips[1::2], settings)
         for way in INT8_WAYS:
             with tempfile.TemporaryDirectory() as folder:
                 start = time.perf_counter()
                 images = np.stack([calibration[i] for i in range(len(calibration))])
-                file = Path(folder, export(base, images, Path(folder), ["int8"], way)["int8"])
+                file = Path(folder, export(made / ONNX, images, Path(folder), ["int8"], way)["int8"])
                 seconds = time.perf_counter() - start
                 raw, milliseconds = run(opened(file), [probes[i] for i in range(len(probes))])
                 found = {"cosine": likeness(raw, reference), "megabytes": file.stat().st_size / 1e6}

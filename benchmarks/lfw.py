@@ -8,6 +8,7 @@ errors. The file format is LFW's: http://vis-www.cs.umass.edu/lfw/README.txt
 """
 
 import argparse
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ from castline import machine, params
 from castline.embedding.base_models import build
 from castline.embedding.base_settings import BaseModelSettings
 from castline.embedding.features import embed
+from castline.embedding.onnx import export_base
+from castline.embedding.onnx_model import ONNX, OnnxModel
 from castline.evaluation.measures import verification_roc
 from castline.faces.detection import DetectorSettings
 from castline.faces.extract import extract
@@ -51,7 +54,9 @@ def main() -> None:
             # LFW's photos are centred on the person they are named for.
             row = min(found.faces, key=lambda face: np.hypot(*(centre(face["box"]) - half(face))))
             chips[name] = row["chip"]
-    raw = embed(build(base, "pretrained", 0), base, list(chips.values()))
+    with tempfile.TemporaryDirectory() as folder:
+        export_base(build(base, "pretrained", 0), base.input_size, Path(folder))
+        raw = embed(OnnxModel(Path(folder, ONNX)), base, list(chips.values()))
     place = {name: i for i, name in enumerate(chips)}
 
     distance, same, missed = [], [], 0

@@ -32,11 +32,11 @@ _NAME = "bundle.json"
 class BundledFile:
     """One exported base model and what was measured of it, the head behind it, on the test split.
 
-    file: name in the bundle's folder. sha256: hex. top1: share of test faces named right. agreement: share named as
-    PyTorch names them. cosine: the lowest between its embedding of a test face and PyTorch's. latency_ms: median for
-    one face on one thread of the machine that is named in the bundle. temperature: what makes its scores
-    probabilities. threshold: below it a face is unknown; None where there was too little to fit it to. tpir: share of
-    test faces that are named right and not unknown, with that threshold; None without one.
+    file: name in the bundle's folder. sha256: hex. top1: share of test faces named right. agreement: share that it
+    names as the model does, that is by features. cosine: the lowest between its embedding of a test face and the
+    feature. latency_ms: median for one face on one thread of the machine that is named in the bundle. temperature: what
+    makes its scores probabilities. threshold: below it a face is unknown; None where there was too little to fit it to.
+    tpir: share of test faces that are named right and not unknown, with that threshold; None without one.
     """
 
     file: str

@@ -11,6 +11,7 @@ from castline import params, released, tables
 from castline.bundle import MEMORY, read_bundle
 from castline.embedding.base_settings import BaseModelSettings, LicenceSettings
 from castline.embedding.entries import check_licence
+from castline.embedding.onnx_model import ONNX
 from castline.errors import ConfigError, exits_cleanly
 from castline.training.settings import TrainingSettings
 
@@ -36,10 +37,19 @@ def main(role: str) -> None:
             raise ConfigError(
                 f"base_model is {settings.name}, but {training.start} has {name}", f"-S base_model={name}"
             )
+        if not (BUILD / role / ONNX).exists():  # it was released without
+            from castline.embedding.base_models import load
+            from castline.embedding.onnx import export_base
+
+            model, described = load(BUILD / role)
+            export_base(model, described.input_size, BUILD / role)
     else:
         from castline.embedding.base_models import build, save
+        from castline.embedding.onnx import export_base
 
-        save(build(settings, training.start, training.seed), settings, BUILD / role)
+        model = build(settings, training.start, training.seed)
+        save(model, settings, BUILD / role)
+        export_base(model, settings.input_size, BUILD / role)
     if role == "base":
         seen = tables.DATASET.empty_table()
         if training.mode == "incremental":  # what the version's dataset was, without its features

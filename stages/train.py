@@ -11,6 +11,7 @@ import torch
 from castline import params, tables
 from castline.bundle import FOLDS, HEAD, MEMORY
 from castline.embedding.augment_settings import AugmentationSettings
+from castline.embedding.onnx_model import ONNX, OnnxModel
 from castline.errors import ConfigError, exits_cleanly
 from castline.photos.batches import DataSettings
 from castline.scoring import Scorer
@@ -45,7 +46,7 @@ def main() -> None:
     if settings.tune == "head":
         fitted = fit_head(head, train, val, settings)
         MODEL.joinpath("base").mkdir(parents=True, exist_ok=True)
-        for file in ("base.safetensors", "base.json"):
+        for file in ("base.safetensors", "base.json", ONNX):
             shutil.copyfile(BASE / file, MODEL / "base" / file)
     else:
         fitted, examples = tuned(head, examples, batches, settings)
@@ -102,6 +103,7 @@ def tuned(head: Head, examples: Examples, batches: list[str], settings: Training
     """More than the head, tuned on the faces themselves; the examples with the features that they then have."""
     from castline.embedding import base_models
     from castline.embedding.features import embed
+    from castline.embedding.onnx import export_base
     from castline.training.finetune import Faces, fine_tune
 
     base, base_settings = base_models.load(BASE)
@@ -122,9 +124,11 @@ def tuned(head: Head, examples: Examples, batches: list[str], settings: Training
     )
     base_settings = replace(base_settings, tuned=True)
     base_models.save(base, base_settings, MODEL / "base")
+    export_base(base, base_settings.input_size, MODEL / "base")
+    model = OnnxModel(MODEL / "base" / ONNX)
     features = np.zeros((len(examples.dataset), base_settings.embedding_size), np.float32)
     for split, part in parts.items():
-        features[part.rows] = embed(base, base_settings, faces[split].chips, title=f"features, {split}")
+        features[part.rows] = embed(model, base_settings, faces[split].chips, title=f"features, {split}")
     return fitted, replace(examples, features=features, views=None)
 
 

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from castline import tables
 from castline.embedding.augment_settings import AugmentationSettings
+from castline.embedding.base_settings import BaseModelSettings
+from castline.embedding.onnx_model import ONNX, OnnxModel
 from castline.errors import WeightsError
 
 __all__ = ["fingerprint", "write_features"]
@@ -52,14 +54,14 @@ def write_features(
     if plain is not None and augmentation.views == 1:
         _write(path, rows, plain[:, None], made_by)
         return "taken over"
-    from castline.embedding.augment import augment
-    from castline.embedding.base_models import load
     from castline.embedding.features import embed
 
-    model, settings = load(base)
+    settings = BaseModelSettings(**json.loads((base / "base.json").read_text(encoding="utf-8")))
+    model = OnnxModel(base / ONNX)
     chips = tables.read(faces, ["chip"]).column("chip").to_pylist()
     views = [embed(model, settings, chips, title=f"features of {path.stem}") if plain is None else plain]
     for view in range(1, augmentation.views):
+        from castline.embedding.augment import augment
 
         def change(picture: NDArray[np.uint8], chip: bytes, view: int = view) -> NDArray[np.uint8]:
             # By the face's own bytes: it has the same views in whatever batch and order it comes, and no seed changes

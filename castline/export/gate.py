@@ -1,4 +1,4 @@
-"""The gate: a file leaves only if it names the cast, and strangers not, as the PyTorch model that it came from does."""
+"""The gate: a file leaves only if it names the cast, and strangers not, as the model that it came from does."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ __all__ = ["FileReport", "check", "measure", "table"]
 class FileReport:
     """An exported file on the test faces.
 
-    faces: how many. top1: share that it names rightly; reference_top1: that PyTorch does. agreement: share that it
-    names as PyTorch does. cosine: the lowest between its embedding of a face and PyTorch's. worst_person: the lowest
-    share of one person's faces. person_lost: the points that the person who lost most did, a single face not counted.
-    temperature: that makes its scores probabilities; ece: how far they are from it on the test faces. threshold:
-    fitted to this file; tpir: share of faces that are named right and reach it; reference_tpir: PyTorch's, at its own
-    threshold; None where there are too few faces of strangers to fit one, and `refusal` says so. latency_ms: median for
-    one face, in wall time, of the machine that measured it.
+    faces: how many. top1: share that it names rightly; reference_top1: that the model does. agreement: share that it
+    names as the model does. cosine: the lowest between its embedding of a face and the model's. worst_person: the
+    lowest share of one person's faces; reference_worst_person: the model's. person_lost: the points that the person who
+    lost most did, a single face not counted. temperature: that makes its scores probabilities; ece: how far they are
+    from it on the test faces. threshold: fitted to this file; tpir: share of faces that are named right and reach it;
+    reference_tpir: the model's, at its own threshold; None where there are too few faces of strangers to fit one, and
+    `refusal` says so. latency_ms: median for one face, in wall time, of the machine that measured it.
     """
 
     faces: int
@@ -43,7 +43,7 @@ class FileReport:
 
     @property
     def lost(self) -> float:
-        """Points of top-1 lost against PyTorch, in percent; below 0 where the file does better."""
+        """Points of top-1 lost against the model, in percent; below 0 where the file does better."""
         return 100 * (self.reference_top1 - self.top1)
 
     @property
@@ -56,7 +56,7 @@ class FileReport:
 
 
 def measure(file: Identification, reference: Identification, latency_ms: float) -> FileReport:
-    """Set what a file made of faces beside what PyTorch made of the same.
+    """Set what a file made of faces beside what the model made of the same.
 
     latency_ms: what one face took.
 

@@ -7,27 +7,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from castline.embedding.onnx_model import OnnxModel
 from castline.runtime.tflite import TFLiteModel
 
-__all__ = ["OnnxModel", "likeness", "opened", "run"]
-
-
-class OnnxModel:
-    """An exported base model, run by onnxruntime: (S, S, 3) uint8 RGB → raw embedding (D,) float32."""
-
-    def __init__(self, file: Path, threads: int = 1) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        self._session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
-
-    def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Raw embedding of a face, as `castline.faces.align.crop` cuts it."""
-        planes = image.transpose(2, 0, 1)[np.newaxis].astype(np.float32)  # (1, 3, S, S)
-        (embedding,) = self._session.run(["embedding"], {"image": planes})
-        row: NDArray[np.float32] = embedding[0]
-        return row
+__all__ = ["likeness", "opened", "run"]
 
 
 def opened(file: Path) -> OnnxModel | TFLiteModel:

@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass, field
 
+from castline.embedding.onnx_model import ONNX
 from castline.errors import ConfigError
 
 __all__ = ["FILES", "FORMATS", "INT8_WAYS", "Allowance", "ExportSettings"]
 
 FILES = {
-    "onnx": "model.onnx",
+    "onnx": ONNX,
     "float32": "model.tflite",
     "float16": "model_fp16.tflite",
     "int8": "model_int8.tflite",
@@ -20,7 +21,7 @@ INT8_WAYS = ("full", "mixed", "float_activations")
 
 @dataclass  # OmegaConf cannot fill a frozen one inside a mapping
 class Allowance:
-    """Points, in percent, that a file may lose against PyTorch on the test split: of top-1; of TPIR, each at its own
+    """Points, in percent, that a file may lose against the model on the test split: of top-1; of TPIR, each at its own
     threshold; and of any one person's accuracy. A single face, of all or of a person, is not counted as a loss of the
     last two: thresholds and persons hang on few faces."""
 
@@ -34,7 +35,7 @@ class ExportSettings:
     """The `export` section of params.yaml.
 
     calibration: training faces that int8 ranges are taken from. int8: ways to eight bits, tried in this order until one
-    keeps as much as int8_cosine asks for: the mean cosine between what the file and what PyTorch make of validation
+    keeps as much as int8_cosine asks for: the mean cosine between what the file and what the model make of validation
     faces, their common part taken off. probes: faces, of the test and validation splits and strangers, to measure each
     file on; where they are fewer, training faces are looked at beside them. allowance: which files to make, and what
     each may lose; a file that loses more stops the stage. optional: files that the bundle may do without instead.

@@ -1,4 +1,4 @@
-"""A base model as files that other runtimes run: ONNX and TFLite."""
+"""A base model's ONNX file as files that other runtimes run: TFLite."""
 
 import json
 import os
@@ -11,13 +11,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from castline.errors import CastlineError, DataError
 from castline.export.convert import CHECKED, Job
-from castline.export.onnx import export_onnx
 from castline.export.settings import FILES, FORMATS
 from castline.runtime.tflite import TFLiteModel
 
@@ -29,7 +26,7 @@ _AGREEING = 0.99
 
 
 def export(
-    base: nn.Module,
+    base: Path,
     calibration: NDArray[np.uint8],
     folder: Path,
     formats: Sequence[str] = FORMATS,
@@ -37,7 +34,7 @@ def export(
 ) -> dict[str, str]:
     """Write the base model into `folder` and say what lies where, by format. The same model gives the same bytes.
 
-        model.onnx          image (1, 3, S, S) float32 RGB 0..255 → embedding (1, D)
+        model.onnx          image (1, 3, S, S) float32 RGB 0..255 → embedding (1, D); a copy of `base`
         model.tflite        image (1, S, S, 3) float32 RGB 0..255 → embedding (1, D)
         model_fp16.tflite   the same, its weights in float16
         model_int8.tflite   image (1, S, S, 3) int8 → embedding (1, D) int8, calibrated on `calibration`; float32
@@ -46,8 +43,8 @@ def export(
     Each ends at the raw embedding: norm and softmax do not survive int8 (LiteRT refuses or gives garbage), and what
     follows is in a file of its own, castline.scoring's.
 
-    calibration: (N, S, S, 3) uint8 RGB, faces from the training split as the base model sees them. formats: of
-    castline.export.settings.FORMATS.
+    base: an ONNX file. calibration: (N, S, S, 3) uint8 RGB, faces from the training split as the base model sees them.
+    formats: of castline.export.settings.FORMATS.
 
     A TFLite file is read by two interpreters, TensorFlow's and LiteRT's, and which one its users have is not known. So
     both are shown the first calibration faces, and have to agree.
@@ -59,15 +56,13 @@ def export(
     if "int8" in formats and not len(calibration):
         raise DataError("there are no training faces to calibrate int8 on", "raise export.calibration above 0")
     folder.mkdir(parents=True, exist_ok=True)
-    side = calibration.shape[1]
-    image = torch.zeros(1, 3, side, side)
     made = {name: FILES[name] for name in formats}
     job = Job(**{name: file for name, file in made.items() if name != "onnx"}, way=way)
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
-        export_onnx(base, work / "base.onnx", image, "image", ["embedding"])
+        shutil.copyfile(base, work / "base.onnx")
         if "onnx" in made:
-            shutil.copyfile(work / "base.onnx", folder / made["onnx"])
+            shutil.copyfile(base, folder / made["onnx"])
         if made.keys() <= {"onnx"}:
             return made
         np.save(work / "calibration.npy", calibration)

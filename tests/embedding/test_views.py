@@ -13,6 +13,7 @@ from sample_faces import sample_chips
 from castline import tables
 from castline.embedding import base_models
 from castline.embedding.feature_tables import write_features
+from castline.embedding.onnx import export_base
 from castline.errors import DataError
 from castline.training.examples import read_examples
 
@@ -24,7 +25,9 @@ KEY = ["batch", "photo", "face"]
 def build(tmp_path_factory: pytest.TempPathFactory, sample: Path) -> Path:
     """Base model, faces of two people; of the dataset, one to test on, one left out, the rest to learn from."""
     folder = tmp_path_factory.mktemp("build")
-    base_models.save(base_models.build(SMALL, "scratch", seed=0), SMALL, folder / "base")
+    model = base_models.build(SMALL, "scratch", seed=0)
+    base_models.save(model, SMALL, folder / "base")
+    export_base(model, SMALL.input_size, folder / "base")
     chips, names = sample_chips(sample, each=4)
     rows = [
         {"batch": "one", "photo": f"{name}/{i}.jpg", "face": 0, "person": name, "chip": chip}

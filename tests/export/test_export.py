@@ -20,8 +20,9 @@ from castline.embedding import base_models
 from castline.embedding.base_models import BaseModelSettings
 from castline.embedding.crops import Crops
 from castline.embedding.features import embed
+from castline.embedding.onnx import export_base, export_onnx
+from castline.embedding.onnx_model import OnnxModel
 from castline.errors import CastlineError, DataError
-from castline.export.onnx import export_onnx
 from castline.export.run import likeness, opened, run
 from castline.export.settings import FORMATS, INT8_WAYS
 from castline.export.tflite import _check_interpreters, export
@@ -40,6 +41,12 @@ class Tiny(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         return self.conv(image / 255).mean((2, 3))
+
+
+def as_onnx(base: nn.Module, side: int, folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    export_base(base, side, folder)
+    return folder / "model.onnx"
 
 
 def noise(count: int, side: int) -> NDArray[np.uint8]:
@@ -75,7 +82,8 @@ def case(request: pytest.FixtureRequest, sample: Path, tmp_path_factory: pytest.
     truth = np.array([people.index(name) for name in names])
     learn = np.arange(len(chips)) % 2 == 0
 
-    features = torch.from_numpy(embed(base, settings, chips))
+    onnx_file = as_onnx(base, settings.input_size, tmp_path_factory.mktemp("onnx"))
+    features = torch.from_numpy(embed(OnnxModel(onnx_file), settings, chips))
     head = SoftmaxHead(HeadSettings(), settings.embedding_size, len(people))
     head.fit_input(features[learn], torch.from_numpy(truth[learn]))
     optimizer = torch.optim.Adam(head.parameters(), lr=0.01)
@@ -88,7 +96,7 @@ def case(request: pytest.FixtureRequest, sample: Path, tmp_path_factory: pytest.
     crops = Crops(chips, settings)
     calibration = np.stack([crops[i] for i in np.flatnonzero(learn)])
     folder = tmp_path_factory.mktemp(request.param)
-    files = export(base, calibration, folder)
+    files = export(onnx_file, calibration, folder)
     unseen = np.flatnonzero(~learn)[::2]
     yield Case(base, head.scorer(people), folder, files, [crops[i] for i in unseen], truth[unseen])
 
@@ -145,14 +153,15 @@ def test_no_file_knows_where_it_was_made(case: Case) -> None:
 def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         torch.manual_seed(0)
-        export(Tiny(), noise(20, 8), tmp_path / folder)
+        export(as_onnx(Tiny(), 8, tmp_path / f"{folder}.onnx"), noise(20, 8), tmp_path / folder)
     for path in sorted((tmp_path / "a").iterdir()):
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes(), path.name
 
 
 def test_only_what_is_asked_for_is_made(tmp_path: Path) -> None:
-    assert export(Tiny(), noise(2, 8), tmp_path, ["onnx"]) == {"onnx": "model.onnx"}
-    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+    file = as_onnx(Tiny(), 8, tmp_path / "from")
+    assert export(file, noise(2, 8), tmp_path / "to", ["onnx"]) == {"onnx": "model.onnx"}
+    assert [path.name for path in (tmp_path / "to").iterdir()] == ["model.onnx"]
 
 
 def test_a_failing_converter_shows_the_end_of_its_log(tmp_path: Path) -> None:
@@ -160,16 +169,18 @@ def test_a_failing_converter_shows_the_end_of_its_log(tmp_path: Path) -> None:
         def forward(self, image: Tensor) -> Tensor:
             return super().forward(image) * torch.det(image[:, 0])[:, None]  # onnx2tf has it, TFLite does not
 
+    determined = tmp_path / "determined.onnx"
+    export_onnx(Determined(), determined, torch.zeros(1, 3, 8, 8), "image", ["embedding"])
     with pytest.raises(CastlineError, match=r"the conversion to model\.tflite failed \(1\)") as failed:
-        export(Determined(), noise(2, 8), tmp_path, ["float32"])
+        export(determined, noise(2, 8), tmp_path / "to", ["float32"])
     assert "Determinant" in str(failed.value) and "next:" in str(failed.value)
     assert len(str(failed.value)) < 3000, "the end of a log, not all of it"
-    assert list(tmp_path.iterdir()) == []
+    assert list((tmp_path / "to").iterdir()) == []
 
 
 def test_int8_without_faces_to_calibrate_on_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no training faces"):
-        export(Tiny(), noise(0, 8), tmp_path, ["int8"])
+        export(as_onnx(Tiny(), 8, tmp_path), noise(0, 8), tmp_path / "to", ["int8"])
 
 
 def test_a_module_that_cannot_be_traced_is_named(tmp_path: Path) -> None:
@@ -192,8 +203,8 @@ def test_normalisation_is_folded_into_convolutions(tmp_path: Path) -> None:
 def test_every_way_to_eight_bits_gives_a_file_that_is_nearly_the_model(way: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     base, images = Tiny(), noise(40, 8)
-    files = export(base, images, tmp_path, ["int8"], way)
-    raw, _ = run(opened(tmp_path / files["int8"]), list(images))
+    files = export(as_onnx(base, 8, tmp_path), images, tmp_path / "to", ["int8"], way)
+    raw, _ = run(opened(tmp_path / "to" / files["int8"]), list(images))
     reference = by_torch(base, list(images))
     assert likeness(raw, reference) > 0.9
     assert not np.array_equal(raw, reference), "eight bits cannot hold it all"
@@ -201,8 +212,8 @@ def test_every_way_to_eight_bits_gives_a_file_that_is_nearly_the_model(way: str,
 
 def test_interpreters_that_disagree_stop_the_export(tmp_path: Path) -> None:
     images = noise(4, 8)
-    export(Tiny(), images, tmp_path, ["float32"])
-    file = tmp_path / "model.tflite"
+    export(as_onnx(Tiny(), 8, tmp_path), images, tmp_path / "to", ["float32"])
+    file = tmp_path / "to" / "model.tflite"
     ours, _ = run(opened(file), list(images))
     np.save(f"{file}.npy", ours)
     _check_interpreters(file, images)

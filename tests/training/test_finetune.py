@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -152,6 +153,16 @@ def dlib() -> tuple[base_models.BaseModel, BaseModelSettings]:
     return base_models.build(settings, "pretrained", seed=0), settings
 
 
+def by_torch(base: nn.Module) -> Callable[[np.ndarray], np.ndarray]:
+    """Raw embeddings, a picture at a time."""
+
+    def row(image: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            return base.eval()(torch.tensor(image).permute(2, 0, 1)[None].float())[0].numpy()
+
+    return row
+
+
 @pytest.mark.slow
 def test_two_processes_train_to_the_same_accuracy_as_one(sample: Path, tmp_path: Path) -> None:
     """Of a network without batch statistics, whose every step is that of one process, to rounding."""
@@ -161,11 +172,13 @@ def test_two_processes_train_to_the_same_accuracy_as_one(sample: Path, tmp_path:
     for trainer in (TrainerSettings(), TrainerSettings(devices=2, strategy="ddp")):
         base, base_settings = dlib()
         head = build_head(HeadSettings(), 128, 6)
-        head.fit_input(torch.from_numpy(embed(base, base_settings, train.chips)), torch.from_numpy(train.people))
+        head.fit_input(
+            torch.from_numpy(embed(by_torch(base), base_settings, train.chips)), torch.from_numpy(train.people)
+        )
         light = finetune_run.LIGHT
         fitted = fine_tune(base, head, train, val, base_settings, settings, trainer, light, tmp_path)
         with torch.inference_mode():
-            answers = head(torch.from_numpy(embed(base, base_settings, val.chips))).argmax(1).numpy()
+            answers = head(torch.from_numpy(embed(by_torch(base), base_settings, val.chips))).argmax(1).numpy()
         right = float((answers == val.people).mean())
         assert right == fitted.history[fitted.best_epoch]["val_accuracy"]
         reached[trainer.devices] = (right, fitted)
