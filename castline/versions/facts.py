@@ -67,7 +67,7 @@ class Facts:
     @cached_property
     def tested(self) -> dict[str, tuple[int, int]]:
         """How many test faces of each person are named right, and how many there are; names as spreadsheets may see
-        them: see castline.evaluation.names.csv_cell."""
+        them: see castline.text.csv_cell."""
         counts: dict[str, tuple[int, int]] = {}
         for row in self.table("reports/confusion.csv"):
             right, faces = counts.get(row.get("actual", ""), (0, 0))
