@@ -15,6 +15,7 @@ __all__ = [
     "DATASET",
     "FACES",
     "REJECTS",
+    "SEEN",
     "check_same_rows",
     "features_schema",
     "matrix",
@@ -61,8 +62,13 @@ DATASET = pa.schema(
         ("split", pa.string()),  # train, val, test; null where not kept, and for strangers
         ("kept", pa.bool_()),
         ("reason", pa.string()),  # why not kept, or empty
+        ("score", pa.float32()),  # cosine to the person's other faces, -1 to 1; null where there is none
+        ("doubt", pa.string()),  # why to look at it although it is kept, or empty
+        ("random_split", pa.string()),  # the side in a split by photo without groups, for comparison; null elsewhere
     ]
 )
+# What the dataset of new batches needs to know of earlier ones.
+SEEN = pa.schema([field for field in DATASET if field.name not in ("score", "doubt", "random_split")])
 
 
 def features_schema(size: int) -> pa.Schema:

@@ -51,10 +51,10 @@ def main(role: str) -> None:
         save(model, settings, BUILD / role)
         export_base(model, settings.input_size, BUILD / role)
     if role == "base":
-        seen = tables.DATASET.empty_table()
+        seen = tables.SEEN.empty_table()
         if training.mode == "incremental":  # what the version's dataset was, without its features
-            seen = tables.read(BUILD / role / MEMORY, tables.DATASET.names)
-        tables.write(BUILD / "seen.parquet", tables.DATASET, seen)
+            seen = tables.read(BUILD / role / MEMORY, tables.SEEN.names)
+        tables.write(BUILD / "seen.parquet", tables.SEEN, seen)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,11 @@
 - In each batch, each person's photos are divided so that the shares hold for the person as a whole, by the order of a
   hash of their content: neither names nor the order of files matter. Whoever has two photos or more has one to be
   tested on and one to learn from.
-- Near-duplicates form a group, and a group is on one side: that of its oldest member.
+- Near-duplicates, and photos of one source where sources are known, form a group, and a group is on one side: that of
+  its oldest member.
 - A photo that is a near-duplicate of older photos on *different* sides can be on neither, and is left out.
+- Photos count as the person's whose folder they lie in, whether their faces are kept or not: what is found out about a
+  label, or decided about it, moves no photo.
 """
 
 import hashlib
@@ -15,7 +18,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-__all__ = ["BRIDGE", "PhotoToPlace", "Placed", "chance", "place"]
+__all__ = ["BRIDGE", "PhotoToPlace", "Placed", "chance", "place", "random_side", "tied"]
 
 BRIDGE = "near-duplicate of photos on both sides of the split"
 
@@ -43,6 +46,22 @@ def chance(sha256: str, salt: str) -> float:
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
+def random_side(photo: str, test: float, val: float, salt: str) -> str:
+    """The side of a photo in the split that is common elsewhere: by chance alone, copies and all.
+
+    photo: its path, so that two copies of a file are two photos.
+    """
+    drawn = chance(photo, f"random:{salt}")
+    return "test" if drawn < test else "val" if drawn < test + val else "train"
+
+
+def tied(photos: Sequence[int]) -> list[tuple[int, int]]:
+    """Photos that belong together, oldest first, as pairs: each with the oldest, and with the one before it, so that
+    those of one batch hold together.
+    """
+    return [pair for i in range(1, len(photos)) for pair in ((photos[i], photos[0]), (photos[i], photos[i - 1]))]
+
+
 def place(
     photos: Sequence[PhotoToPlace],
     pairs: Sequence[tuple[int, int]],
@@ -53,15 +72,15 @@ def place(
 ) -> list[Placed]:
     """Group and side of each photo.
 
-    pairs: near-duplicates, as indices into `photos`. Equal content is one group without being named. settled: photos
-    that were placed before, by index; what is new is placed as if their batches were here.
+    pairs: near-duplicates and whatever else is to stay together, as indices into `photos`. Equal content is one group
+    without being named. settled: photos that were placed before, by index; what is new is placed as if their batches
+    were here.
     The answer does not depend on the order of `photos`, nor on batches with a higher number.
     """
     same: dict[str, list[int]] = defaultdict(list)
     for i in sorted(range(len(photos)), key=lambda i: photos[i].batch):
         same[photos[i].sha256].append(i)
-    # Equal files are tied to the oldest of them, and to the next, so that those of one batch hold together.
-    twins = [(files[i], j) for files in same.values() for i in range(1, len(files)) for j in (files[0], files[i - 1])]
+    twins = [pair for files in same.values() for pair in tied(files)]
     neighbours: dict[int, set[int]] = defaultdict(set)
     for a, b in [*pairs, *twins]:
         neighbours[a].add(b)

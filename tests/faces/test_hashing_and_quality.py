@@ -70,4 +70,13 @@ def test_pose_and_size_are_read_off_the_landmarks() -> None:
 def test_blur_lowers_sharpness(sample: Path) -> None:
     chip = chips(sample, 2)[0]
     sharp = quality_of(chip, landmarks()).sharpness
-    assert quality_of(chip.filter(ImageFilter.GaussianBlur(4)), landmarks()).sharpness < sharp / 4
+    assert quality_of(chip.filter(ImageFilter.GaussianBlur(6)), landmarks()).sharpness < sharp / 4
+
+
+def test_light_does_not_count_as_sharpness_nor_does_the_edge_of_a_tight_crop(sample: Path) -> None:
+    chip = chips(sample, 2)[0]
+    sharp = quality_of(chip, landmarks()).sharpness
+    assert abs(quality_of(chip.point(lambda value: 60 + value // 3), landmarks()).sharpness / sharp - 1) < 0.1
+    cut = Image.new("RGB", chip.size, (255, 0, 255))
+    cut.paste(chip.crop((70, 70, 190, 220)), (70, 70))
+    assert quality_of(cut, landmarks()) == quality_of(chip, landmarks())
