@@ -127,6 +127,28 @@ def compose(
 
 
 @app.command()
+def review(
+    out: Annotated[Path, typer.Option(help="The folder that everything is written into.")] = Path("build/review"),
+    root: Annotated[Path, typer.Option(help="The folder of photos that Label Studio serves.")] = Path("data"),
+    limit: Annotated[int, typer.Option(min=1, help="So many faces on the page, the least fitting ones.")] = 500,
+) -> None:
+    """Show the faces that are left out because of how they look, or kept in doubt, to decide about them.
+
+    Writes a page to look at, a file to write decisions into, and tasks for Label Studio.
+
+    Example: castline review
+    """
+    from castline import params
+    from castline.photos.batches import DataSettings
+    from castline.review.write import PAGE, write_review
+
+    count = write_review(Path("build"), params.read("data", DataSettings).read, out, root, limit)
+    print(f"{count} faces to look at: {out / PAGE}")
+    if count:
+        _next(f"cp {out / 'review.json'} labels/review.json, fill in decisions", "dvc repro")
+
+
+@app.command()
 def models(as_json: AsJson = False) -> None:
     """List the base models: what each wants, what its licence allows, and whether its weights are here.
 

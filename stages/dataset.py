@@ -20,7 +20,7 @@ from castline.curation.wrong_labels import REASON, two_people
 from castline.errors import exits_cleanly
 from castline.faces.quality import Quality
 from castline.metrics import write_metrics
-from castline.photos.batches import DataSettings
+from castline.photos.batches import DataSettings, label_of
 
 QUALITY = ["eye_distance", "sharpness", "brightness", "contrast", "yaw", "roll"]
 REVIEW, SOURCES = Path("labels/review.json"), Path("labels/sources.csv")
@@ -50,6 +50,12 @@ def main() -> None:
 
     every = [*seen, *rows]
     unfit(REVIEW, decisions.keys() - {(row.photo_sha256, row.face) for row in every}, "no face that was found")
+    unheard = {one.person for one in decisions.values()} - {
+        "",
+        *(label.person for row in every if (label := label_of(row.photo))),
+    }
+    if unheard:
+        print(f"warning: {REVIEW} names people who have no folder: {', '.join(map(repr, sorted(unheard)[:5]))}")
     photos = {(row["batch"], row["photo"]) for row in rejects} | {(row.batch, row.photo) for row in every}
     unfit(SOURCES, {photo for photo in sources.keys() - photos if photo[0] in batches}, "no photo")
 
