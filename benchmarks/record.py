@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 
+PLACES = ("--work", "--csv", "--flagged")  # options whose value is a path
 COLUMNS = ["command", "machine", "versions", "kind", "name", "measure", "value"]
 
 
@@ -19,9 +20,9 @@ def command_line(photos: Path) -> str:
     """
     words, skipped = ["python", f"benchmarks/{Path(sys.argv[0]).name}", photos.name], False
     for word in sys.argv[2:]:
-        if not skipped and word not in ("--work", "--csv"):
+        if not skipped and word not in PLACES:
             words.append(word)
-        skipped = word in ("--work", "--csv")
+        skipped = word in PLACES
     return shlex.join(words)
 
 

@@ -152,6 +152,42 @@ def test_a_new_batch_runs_for_its_own_photos_and_moves_no_other(project: Path, t
     assert Scorer.read(elsewhere / "build/model/head.safetensors").people == (*PEOPLE, "kamal")
 
 
+def test_decisions_count_at_the_next_run_and_what_does_not_fit_is_said(project: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "project"
+    shutil.copytree(project, elsewhere, symlinks=True)
+    assert "faces to look at: build/review/review.html" in run(elsewhere, "castline", "review")
+    before = {row["photo"]: row for row in tables.read(elsewhere / "build/dataset.parquet").to_pylist()}
+    out, moved = before["alma/alma_02.jpg"], before["lost.jpg"]
+    decisions = [
+        {"sha256": out["photo_sha256"], "face": 0, "decision": "leave out"},
+        {"sha256": moved["photo_sha256"], "face": 0, "decision": "it is", "person": "edda"},
+        {"sha256": "0" * 64, "face": 0, "decision": "keep"},
+    ]
+    labels = elsewhere / "labels"
+    (labels / "review.json").write_text(json.dumps({"decisions": decisions}))
+    (labels / "sources.csv").write_text(
+        "photo,source\none/bruno/bruno_01.jpg,a shoot\none/bruno/bruno_02.jpg,a shoot\n"
+    )
+    output = run(elsewhere, "dvc", "repro", "dataset")
+    assert ran(output) == ["dataset"]
+    assert "labels/review.json: 1 of its entries fit no face that was found: 000000000000…" in output
+    after = {row["photo"]: row for row in tables.read(elsewhere / "build/dataset.parquet").to_pylist()}
+    assert after["alma/alma_02.jpg"]["reason"] == "left out by review"
+    # The same file lies under edda's name, too: it counts once.
+    assert (after["lost.jpg"]["person"], after["lost.jpg"]["group"]) == ("edda", after["edda/edda_01.jpg"]["group"])
+    assert sorted(after[photo]["kept"] for photo in ("lost.jpg", "edda/edda_01.jpg")) == [False, True]
+    assert after["bruno/bruno_01.jpg"]["split"] == after["bruno/bruno_02.jpg"]["split"]
+    moved_sides = [photo for photo, row in after.items() if row["split"] != before[photo]["split"] and row["split"]]
+    assert all(photo.startswith(("bruno/", "lost", "edda/edda_01")) for photo in moved_sides)
+
+    (labels / "review.json").write_text("{")
+    output = run(elsewhere, "dvc", "repro", "dataset", fails=True)
+    assert "labels/review.json: not readable as JSON" in output and "Traceback" not in output
+    (labels / "review.json").unlink()
+    (labels / "sources.csv").unlink()
+    assert ran(run(elsewhere, "dvc", "repro", "dataset")) == []  # from the run-cache
+
+
 def test_the_same_photos_elsewhere_give_the_same_bytes(project: Path, tmp_path: Path) -> None:
     elsewhere = make_project(tmp_path / "another place")
     run(elsewhere, "castline", "data", "use", str(photos(tmp_path / "same photos")), "--batch", "one")
