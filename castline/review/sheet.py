@@ -8,8 +8,8 @@ from importlib.resources import files
 from jinja2 import Environment, StrictUndefined
 from PIL import Image
 
-from castline.evaluation.names import short
 from castline.review.cases import Person
+from castline.text import short
 
 __all__ = ["render_sheet"]
 

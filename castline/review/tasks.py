@@ -12,8 +12,8 @@ from urllib.parse import quote
 
 from castline.curation.decisions import IT_IS, KEEP, LEAVE_OUT
 from castline.errors import ConfigError
-from castline.evaluation.names import short
 from castline.review.cases import Case
+from castline.text import short
 
 __all__ = ["LABEL_CONFIG", "empty_decisions", "label_studio_tasks"]
 
