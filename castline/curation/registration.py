@@ -19,9 +19,10 @@ __all__ = ["SIDE", "inside_of", "likeness", "picture_of"]
 SIDE = 64
 """Pixels a side of the pictures that are compared: chips at a quarter of their size."""
 
-# The face from brow to mouth, in pixels of the picture: left, top, right, bottom.
-_FACE = (18.0, 16.0, 46.0, 52.0)
-_MIN_SHARED = 0.5  # of the face has to be within both photos
+# Left, top, right and bottom, in pixels of the picture: the face from brow to mouth, and all there is of hair and
+# background, by which two photos of one smile differ. So much of the face has to be within both photos.
+_FACE, _ALL = (18.0, 16.0, 46.0, 52.0), (3.0, 5.0, 61.0, 63.0)  # about the same middle
+_MIN_SHARED = 0.5
 
 
 def picture_of(chip: bytes) -> NDArray[np.uint8]:
@@ -58,16 +59,20 @@ def likeness(pictures: NDArray[np.uint8], inside: NDArray[np.bool_], pairs: NDAr
         return np.zeros(0, np.float32)
     used, place = np.unique(pairs, return_inverse=True)
     a, b = place.reshape(-1, 2).T
-    masks, pixels = inside[used].astype(np.float32), pictures[used].astype(np.float32)
-    coarse = _blurred(pixels, 4)
-    plain = _registered(coarse, masks, a, b, np.zeros(len(a), bool), None, 3.0, 4)
-    turned = _registered(coarse, masks, a, b, np.ones(len(a), bool), None, 3.0, 4)
+    pixels = pictures[used].astype(np.float32)
+    coarse, fine = _blurred(pixels, 4), _blurred(pixels, 1)
+    # Blurring brings what is outside the photo into the pixels at its edge.
+    masks = (_blurred(inside[used].astype(np.float32), 1) > 0.99).astype(np.float32)
+    plain = _registered(coarse, masks, a, b, np.zeros(len(a), bool), None, _FACE, 3.0, 4)
+    turned = _registered(coarse, masks, a, b, np.ones(len(a), bool), None, _FACE, 3.0, 4)
     flip = turned[0] > plain[0]
     best = np.where(flip, turned[0], plain[0])
     scale, shift = np.where(flip, turned[1], plain[1]), np.where(flip, turned[2], plain[2])
-    for level, step, enough in ((coarse, 3.0, 0.5), (_blurred(pixels, 1), 1.5, 0.75)):
+    for level, window, step, enough in ((coarse, _FACE, 3.0, 0.5), (fine, _FACE, 1.5, 0.75), (fine, _ALL, 2.0, 0.9)):
         i = np.flatnonzero(best > enough)  # the rest is given up
-        best[i], scale[i], shift[i] = _registered(level, masks, a[i], b[i], flip[i], (scale[i], shift[i]), step, 6)
+        begin = (scale[i], shift[i])
+        found, scale[i], shift[i] = _registered(level, masks, a[i], b[i], flip[i], begin, window, step, 6)
+        best[i] = np.minimum(best[i], found) if window is _ALL else found
     return best.astype(np.float32)
 
 
@@ -81,15 +86,17 @@ def _registered(
     b: NDArray[np.int64],
     flip: NDArray[np.bool_],
     begin: tuple[_Complex, _Complex] | None,
+    window: tuple[float, float, float, float],
     step: float,
     rounds: int,
 ) -> tuple[NDArray[np.float64], _Complex, _Complex]:
     """Correlation (M,), and what takes the face in `a` to the one in `b`: scale and turn, and shift, complex numbers.
 
-    flip: where `b` is looked at in the mirror. begin: where to start from. step: pixels from one sample to the next.
-    rounds: of improvement.
+    flip: where `b` is looked at in the mirror. begin: where to start from. window: what of `a` is laid on `b`. step:
+    pixels from one sample to the next. rounds: of improvement.
     """
-    left, top, right, bottom = _FACE
+    left, top, right, bottom = window
+    least = _MIN_SHARED * (_FACE[2] - _FACE[0]) * (_FACE[3] - _FACE[1]) / ((right - left) * (bottom - top))
     x, y = np.meshgrid(np.arange(left, right + 0.1, step), np.arange(top, bottom + 0.1, step))
     middle = complex((left + right) / 2, (top + bottom) / 2)
     grid = (x + 1j * y).ravel() - middle  # (S,)
@@ -112,10 +119,11 @@ def _registered(
         moved = scale[:, None] * grid + shift[:, None] + middle
         if flip.any():
             moved = np.where(flip[:, None], SIDE - 1 - moved.conj(), moved)
-        shared = within * _sampled(inside, b, moved)
+        there = (moved.real >= 0) & (moved.real <= SIDE - 1) & (moved.imag >= 0) & (moved.imag <= SIDE - 1)
+        shared = within * there * _sampled(inside, b, moved)
         seen = _normalised(_sampled(pictures, b, moved), shared)
         alike = (seen * _normalised(template, shared)).sum(1)
-        alike[shared.mean(1) < _MIN_SHARED] = -1
+        alike[shared.mean(1) < least] = -1
         up = alike > best
         best = np.where(up, alike, best)
         best_scale, best_shift = np.where(up, scale, best_scale), np.where(up, shift, best_shift)

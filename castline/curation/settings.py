@@ -39,7 +39,7 @@ class CurationSettings:
     min_contrast: float = 10.0
     max_yaw: float = 70.0
     duplicate_bits: int = 40
-    duplicate_likeness: float = 0.96
+    duplicate_likeness: float = 0.965
     min_faces: int = 2
 
 

@@ -46,13 +46,13 @@ def test_the_same_face_is_recognised_however_it_lies(chips: list[bytes], mirrore
         image = turned.transform((256, 256), Image.Transform.EXTENT, (8, 8, 248, 248), Image.Resampling.BICUBIC)
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else image
         changed.append(jpeg(image.point(lambda value: 30 + value // 2), 60))
-    assert likenesses(chips, changed).min() >= 0.96
+    assert likenesses(chips, changed).min() >= 0.965
 
 
 def test_other_photos_of_a_person_are_not_the_same_photo(chips: list[bytes]) -> None:
     ones = [chips[4 * person] for person in range(len(chips) // 4)]
     others = [chips[4 * person + 1] for person in range(len(chips) // 4)]
-    assert likenesses(ones, others).max() < 0.96
+    assert likenesses(ones, others).max() < 0.965
 
 
 def test_what_lies_outside_the_photo_does_not_count(chips: list[bytes]) -> None:
