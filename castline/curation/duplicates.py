@@ -43,9 +43,9 @@ def neighbours(
     cosine that they have to reach, what all faces have in common taken off. Returns (M, 2) int64, the smaller row
     first, sorted.
 
-    A face is compared with those of its own and of older batches, so a new batch changes no pair of older ones. Of 120
-    copies, cropped, mirrored and recompressed, the original was the most similar face to all but one; so there are a
-    few times N pairs to look at more closely, not N².
+    A face is compared with those of its own and of older batches, so a new batch changes no pair of older ones. To a
+    copy, however cropped or mirrored, its original is nearly always the most similar face; so there are a few times N
+    pairs to look at more closely, not N².
     """
     found: list[NDArray[np.int64]] = [np.zeros((0, 2), np.int64)]
     for batch in np.unique(batches):

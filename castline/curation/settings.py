@@ -18,7 +18,7 @@ class CurationSettings:
     max_rival_lead: so is one that is more similar to another person's photos than to those, by more than this.
     doubtful_similarity, doubtful_rival_lead: at these it is kept, and `castline review` shows it.
     min_eye_distance: pixels of the photo between the eyes of a face that is large enough.
-    min_sharpness: see castline.faces.quality; 0.3 is the softest of 2,400 photos, blurred ones are below 0.1.
+    min_sharpness: see castline.faces.quality; blurred faces are far below the default, soft ones above.
     min_brightness, max_brightness, min_contrast: mean and standard deviation of a face's grey values, 0 to 255.
     max_yaw: degrees that a face may be turned aside; profiles are at about 60.
     duplicate_bits: chips whose 256-bit hashes differ in at most this many bits are of the same photo.
