@@ -7,9 +7,9 @@ PHOTOS is a folder of photos for each person. `--later` holds back that share of
 delivery, so that new photos of known people come as well. Full runs start from nothing, in a project and a cache of
 their own. Both are tested on the same faces: those of all deliveries so far.
 
-Prints a table and appends to a CSV beside this file. CPU seconds are the operating system's account: `cpu_s`, from photos
-to bundle, of `castline compose` and `dvc repro export`, DVC itself included; `stages`, of the stages in it alone; `all`,
-with the report as well. What the version cost before is not counted again.
+Prints a table and appends to a CSV beside this file. CPU seconds are the operating system's account: `cpu`, from
+photos to bundle, of `castline compose` and `dvc repro export`, DVC itself included; `stages`, of the stages in it
+alone; `all`, with the report as well. What the version cost before is not counted again.
 """
 
 import argparse
