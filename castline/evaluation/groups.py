@@ -72,8 +72,8 @@ CONDITIONS = (
     Condition(
         "blur",
         "sharpness",
-        (100, 300, 1000),
-        ("very blurred (sharpness below 100)", "blurred (100 to 300)", "fair (300 to 1000)", "sharp (1000 and more)"),
+        (0.5, 1, 2),
+        ("very blurred (sharpness below 0.5)", "blurred (0.5 to 1)", "fair (1 to 2)", "sharp (2 and more)"),
     ),
     Condition(
         "brightness",
