@@ -10,16 +10,13 @@ stage are not told apart. Prints a table and appends to a CSV beside this file.
 """
 
 import argparse
-import os
 import re
 import shlex
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 
-from pipeline import ROOT, environment, make_project, run
+from account import account
+from pipeline import ROOT, make_project, run
 from record import record
 
 
@@ -53,20 +50,8 @@ def main() -> None:
 def measured(project: Path, point: str) -> tuple[str, float, float, list[str]]:
     """A point, its wall and CPU seconds, and the stages that ran and were not taken from the cache."""
     log = project / ".dvc" / "tmp" / "point.log"
-    start = time.perf_counter()
-    with log.open("w") as output:
-        child = subprocess.Popen(
-            ["dvc", "exp", "run", "--temp", "-S", f"head.dropout={point}"],
-            cwd=project,
-            env=environment(),
-            stdout=output,
-            stderr=output,
-        )
-        _, status, used = os.wait4(child.pid, 0)
-    wall, text = time.perf_counter() - start, log.read_text()
-    if status:
-        sys.exit(f"{point}: exit {os.waitstatus_to_exitcode(status)}\n{text[-3000:]}")
-    return point, wall, used.ru_utime + used.ru_stime, re.findall(r"Running stage '([^']+)'", text)
+    wall, cpu, _ = account(["dvc", "exp", "run", "--temp", "-S", f"head.dropout={point}"], log, project)
+    return point, wall, cpu, re.findall(r"Running stage '([^']+)'", log.read_text())
 
 
 if __name__ == "__main__":
