@@ -12,14 +12,12 @@ base model, training alone. Megabytes are those of the network in float32 with i
 
 import argparse
 import json
-import os
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from pipeline import environment, make_project, run
+from account import account
+from pipeline import make_project, run
 from record import command_line, record
 
 ROOT = Path(__file__).parents[1]
@@ -68,13 +66,7 @@ def measured(project: Path, base: str, head: str, tune: str, overrides: list[str
     training = [] if tune == "head" else [f"training={tune}", "augmentation=light"]
     run(project, "castline", "compose", f"base_model={base}", f"head={head}", *training, *overrides)
     log = project / "train.log"
-    with log.open("w") as output:
-        child = subprocess.Popen(
-            ["dvc", "repro", "train"], cwd=project, env=environment(), stdout=output, stderr=output
-        )
-        _, status, used = os.wait4(child.pid, 0)
-    if status:
-        sys.exit(f"{base}, {head}, {tune}\n{log.read_text()[-3000:]}")
+    _, cpu, _ = account(["dvc", "repro", "train"], log, project)
     run(project, "dvc", "repro", "evaluate")
     metrics = json.loads((project / "reports" / "metrics.json").read_text())
     files = (
@@ -87,7 +79,7 @@ def measured(project: Path, base: str, head: str, tune: str, overrides: list[str
         "tune": tune,
         **{name: metrics[name] for name in ("top1", "top1_low", "top1_high")},
         "epochs": len((project / "reports" / "curves.csv").read_text().splitlines()) - 1,
-        "cpu_s": round(used.ru_utime + used.ru_stime, 1),
+        "cpu_s": round(cpu, 1),
         "mb": round(sum(file.stat().st_size for file in files) / 1e6, 1),
     }
 

@@ -57,7 +57,9 @@ def main() -> None:
     remembering = None
     if settings.mode == "incremental":
         before = Scorer.read(BUILD / "base" / HEAD)
-        remembering = Remembering.of(evaluation, before, test.features, [row["batch"] not in batches for row in tested])
+        earlier = [row["batch"] not in batches for row in tested]
+        read = sum(batch in batches for batch in memory.column("batch").to_pylist())
+        remembering = Remembering.of(evaluation, before, test.features, earlier, read, len(memory))
         metrics |= remembering.metrics()
     write_metrics(REPORTS / "metrics.json", metrics)
     plots.write_roc_csv(REPORTS / "roc.csv", evaluation.roc)

@@ -75,6 +75,10 @@ def test_old_people_are_kept_and_new_ones_named(updated: tuple[Path, Path, str])
     assert metrics["n_test"] == sum(metrics[f"{group}_faces"] for group in ("old", "old_in_new_photos", "new"))
     assert metrics["old_before"] == 1.0 and metrics["points_forgotten"] <= 17  # one of six
     assert metrics["new_after"] >= 0.5
+    every = tables.read(folder / "models/recognizer/memory.parquet").column("batch").to_pylist()
+    assert metrics["share_read"] == round(every.count("new") / len(every), 4) < 1
+    said = f"{every.count('new')} of the {len(every)} faces that a full run would have read"
+    assert said in (folder / "reports/index.html").read_text()
     with (folder / "reports/groups.csv").open() as file:
         unknown = [row for row in csv.DictReader(file) if row["value"] == "not known"]
     assert [int(row["faces"]) for row in unknown] == [metrics["old_faces"]] * 4, (

@@ -30,16 +30,25 @@ class Group:
 @dataclass(frozen=True)
 class Remembering:
     """Three groups of test faces: of old people, remembered from earlier batches; of old people, in new photos; and of
-    new people. `version_people`: how many the version knew."""
+    new people. version_people: how many the version knew. faces_read: in new photos; faces_seen: in all photos, which a
+    full run would have read."""
 
     old: Group
     old_in_new_photos: Group
     new: Group
     version_people: int
+    faces_read: int
+    faces_seen: int
 
     @classmethod
     def of(
-        cls, after: Evaluation, before: Scorer, raw: NDArray[np.float32], remembered: Sequence[bool]
+        cls,
+        after: Evaluation,
+        before: Scorer,
+        raw: NDArray[np.float32],
+        remembered: Sequence[bool],
+        faces_read: int,
+        faces_seen: int,
     ) -> "Remembering":
         """after: of the updated model on all test faces. before: the version's head, on the same raw embeddings (N, D).
         remembered: (N,) which faces are of earlier batches."""
@@ -53,11 +62,16 @@ class Remembering:
             return Group(int(mask.sum()), int(right_before[mask].sum()) if knew else None, int(right_after[mask].sum()))
 
         return cls(
-            group(earlier), group(~earlier & (known >= 0)), group(~earlier & (known < 0), False), len(before.people)
+            group(earlier),
+            group(~earlier & (known >= 0)),
+            group(~earlier & (known < 0), False),
+            len(before.people),
+            faces_read,
+            faces_seen,
         )
 
     def metrics(self) -> dict[str, float | int]:
-        """For `dvc metrics show`: shares named right, and points lost by the update."""
+        """For `dvc metrics show`: shares named right, points lost by the update, and the share of faces read."""
         numbers: dict[str, float | int] = {}
         for name, group in (("old", self.old), ("old_in_new_photos", self.old_in_new_photos), ("new", self.new)):
             if not group.faces:
@@ -66,4 +80,5 @@ class Remembering:
             if group.before is not None:
                 numbers[f"{name}_before"] = round(group.before / group.faces, 4)
             numbers[f"{name}_after"] = round(group.after / group.faces, 4)
-        return numbers | {"points_forgotten": round(self.old.lost, 4)}
+        share_read = self.faces_read / self.faces_seen
+        return numbers | {"points_forgotten": round(self.old.lost, 4), "share_read": round(share_read, 4)}
