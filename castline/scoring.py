@@ -27,14 +27,14 @@ class Scorer:
 
         x = (raw - mean) * factor;  where normalised: x / |x|;  with a hidden layer: relu(hidden_weight x + hidden_bias)
         scores = softmax((weight x + bias) / temperature)
-        similarities = cosine(raw - mean, gallery)
+        similarities = cosine(raw, gallery), or 1 - |raw - gallery| where the base model compares by distance
 
     Scores tell the people apart, and are spread over them even if the face is nobody's; similarities tell whether it is
     like anybody at all.
 
     people: P names in the order of the scores. mean: (D,). factor: (1,). weight: (P, H), bias: (P,). hidden_weight:
-    (H, D), hidden_bias: (H,), or both None and H is D. gallery: (P, D), of each person the mean of raw - mean, each
-    brought to length 1, over the training faces; its own length is kept, so that means can be continued. All float32.
+    (H, D), hidden_bias: (H,), or both None and H is D. gallery: (P, D), the mean of each person's training faces, as
+    `compared`. All float32. metric: by which the base model was trained to compare faces, cosine or euclidean.
     settings: of the head that was trained.
     """
 
@@ -48,6 +48,7 @@ class Scorer:
     hidden_bias: NDArray[np.float32] | None = None
     gallery: NDArray[np.float32] | None = None
     normalised: bool = False
+    metric: str = "cosine"
 
     def __call__(
         self, raw: NDArray[np.float32], temperature: float = 1.0
@@ -64,19 +65,25 @@ class Scorer:
         return logits
 
     def similarities(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
-        """(N, P) float32, -1 to 1: how alike each face and each person's training faces are.
-
-        The mean is taken off first: face embeddings share a large common part, which would make all cosines high.
+        """(N, P) float32, at most 1: how alike each face and each person's training faces are.
 
         Raises: BundleError when the head has no gallery.
         """
         if self.gallery is None:
             raise BundleError("this head has no gallery, so it cannot say who is unknown", "dvc repro")
-        found: NDArray[np.float32] = self.centred(raw) @ _of_length_1(self.gallery).T
-        return found
+        if self.metric == "cosine":
+            found: NDArray[np.float32] = self.compared(raw) @ _of_length_1(self.gallery).T
+            return found
+        squares = np.square(raw).sum(1)[:, None] + np.square(self.gallery).sum(1) - 2 * raw @ self.gallery.T
+        distances: NDArray[np.float32] = np.sqrt(np.maximum(squares, 0))
+        return 1 - distances
+
+    def compared(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Raw embeddings (N, D) as the base model compares them, which a gallery is the mean of."""
+        return _of_length_1(raw) if self.metric == "cosine" else raw
 
     def centred(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Raw embeddings (N, D) without the mean, brought to length 1: what a gallery is the mean of."""
+        """Raw embeddings (N, D) without the mean, brought to length 1: their cosine is about 0 for two strangers."""
         return _of_length_1(raw - self.mean)
 
     def before_last(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -92,7 +99,8 @@ class Scorer:
         """One safetensors file; the same head gives the same bytes."""
         path.parent.mkdir(parents=True, exist_ok=True)
         arrays = {name: getattr(self, name) for name in _ARRAYS if getattr(self, name) is not None}
-        said = {"people": self.people, "settings": dict(self.settings), "normalised": self.normalised}
+        said: dict[str, Any] = {"people": self.people, "settings": dict(self.settings)}
+        said |= {"normalised": self.normalised, "metric": self.metric}
         save_file(
             {name: np.ascontiguousarray(array, np.float32) for name, array in arrays.items()},
             path,
@@ -110,7 +118,8 @@ class Scorer:
             with safe_open(path, "np") as file:
                 said = json.loads(file.metadata()["castline"])
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            scorer = cls(tuple(said["people"]), said["settings"], normalised=bool(said["normalised"]), **arrays)
+            normalised, metric = bool(said["normalised"]), str(said["metric"])
+            scorer = cls(tuple(said["people"]), said["settings"], normalised=normalised, metric=metric, **arrays)
             scorer._check()
         except (OSError, SafetensorError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise BundleError(f"{path}: no trained head: {error}", "dvc repro") from error

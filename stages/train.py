@@ -52,7 +52,8 @@ def main() -> None:
         fitted, examples = tuned(head, examples, batches, settings)
     parts = [examples.part(split, plain=True) for split in ("train", "val", "test")]
     counts = memory.trained_on(known) if known is not None else {}
-    with_gallery(head.scorer(examples.people), parts[0], before, counts).write(MODEL / HEAD)
+    metric = json.loads((MODEL / "base/base.json").read_text(encoding="utf-8"))["metric"]
+    with_gallery(head.scorer(examples.people), parts[0], metric, before, counts).write(MODEL / HEAD)
 
     remembered = memory.memory_of(
         tables.read(Path("build/dataset.parquet")), parts[0], [*parts[1:], examples.strangers()], settings.exemplars

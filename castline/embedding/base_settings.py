@@ -14,6 +14,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "template": tuple(TEMPLATES),
     "commercial_ok": ("yes", "no", "unknown"),
     "pool": ("", "flatten"),
+    "metric": ("cosine", "euclidean"),
 }
 _NEEDED = {"packaged": ("package", "file", "sha256"), "timm": (), "hf_hub": ("repo", "file"), "file": ("sha256",)}
 _NOT_OPTIONS = {"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir"}
@@ -35,6 +36,7 @@ class BaseModelSettings:
     package: import name of the package (packaged). repo, revision: on the hub (hf_hub).
     file: below the package, in the repository, or a path on disk (file). url: fetched if there is no `file` (file).
     sha256: of the file, hex; on the hub it may be left out.
+    metric: by which it was trained to compare two faces: cosine or euclidean; it tells the cast from strangers.
     tuned: set by training: the weights were tuned on faces of the cast.
     pool: nothing, the network's own way from feature maps to an embedding; or flatten, all numbers of the maps.
 
@@ -59,6 +61,7 @@ class BaseModelSettings:
     repo: str = ""
     revision: str = "main"
     pool: str = ""
+    metric: str = "cosine"
     tuned: bool = False
 
     def __post_init__(self) -> None:

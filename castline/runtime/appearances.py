@@ -119,8 +119,10 @@ class Namer(Protocol):
 
     people: tuple[str, ...]
 
-    def name(self, raw: NDArray[np.float32], agreement: float = 1.0, but: Collection[str] = ()) -> Name:
-        """Whose a raw embedding (D,) is, if it is none of `but`."""
+    def name(
+        self, raw: NDArray[np.float32], similarities: NDArray[np.float32] | None = None, but: Collection[str] = ()
+    ) -> Name:
+        """Whose a raw embedding (D,) is, if it is none of `but`. similarities: (P,), to hold against the threshold."""
         ...
 
 
@@ -141,7 +143,7 @@ def watch(
     """
     video = Video(Path(path), fps, recognizer.photos)
     settings = settings or TrackingSettings()
-    tracker = Tracker(settings, recognizer.centred)
+    tracker = Tracker(settings, recognizer.centred, recognizer.similarities)
     boxes = array("d") if keep_boxes else None
     # Finding is one model and embedding another, so each may have a thread.
     for row, (time, photo, found) in enumerate(_ahead((time, photo, recognizer.find(photo)) for time, photo in video)):
@@ -182,7 +184,7 @@ def name_tracks(tracks: Sequence[Track], namer: Namer) -> dict[int, Name]:
     looked at. The other is taken for the next likeliest person, if it is known as that one, too; otherwise it is
     unknown. In which order the tracks come is no matter, as long as no two have the same evidence.
     """
-    likeliest = {track.number: namer.name(track.pooled, track.agreement) for track in tracks}
+    likeliest = {track.number: namer.name(track.pooled, track.similar) for track in tracks}
 
     def evidence(track: Track) -> float:
         return likeliest[track.number].similarity * track.faces / (track.faces + 1)
@@ -194,7 +196,7 @@ def name_tracks(tracks: Sequence[Track], namer: Namer) -> dict[int, Name]:
         if name.known and any(_overlap(track, other) for other in taken.get(name.nearest, ())):
             present = {person for person, others in taken.items() if any(_overlap(track, other) for other in others)}
             left = len(present) < len(namer.people)
-            name = namer.name(track.pooled, track.agreement, present) if left else replace(name, known=False)
+            name = namer.name(track.pooled, track.similar, present) if left else replace(name, known=False)
         if name.known:
             taken.setdefault(name.nearest, []).append(track)
         names[track.number] = name

@@ -42,7 +42,7 @@ class Name:
     """Whose a face, or several faces of one person, most likely is.
 
     known: whether it is like anybody of the cast. nearest: the likeliest of them, known or not. confidence: how likely
-    it is that person, 0 to 1, given that it is somebody of the cast. similarity: to the most similar person, -1 to 1.
+    it is that person, 0 to 1, given that it is somebody of the cast. similarity: to the most similar person, 1 at most.
     scores: (P,) float32, of every person of the cast. embedding: (D,) float32, unit length.
     """
 
@@ -145,18 +145,27 @@ class Recognizer:
         """Raw embeddings (N, D) as two faces are compared by: without the mean, of length 1."""
         return self._scorer.centred(raw)
 
-    def name(self, raw: NDArray[np.float32], agreement: float = 1.0, but: Collection[str] = ()) -> Name:
+    def similarities(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(P,) float32: how alike a raw embedding (D,) and each of the cast are, 1 at most."""
+        found: NDArray[np.float32] = self._scorer.similarities(raw[np.newaxis])[0]
+        return found
+
+    def name(
+        self, raw: NDArray[np.float32], similarities: NDArray[np.float32] | None = None, but: Collection[str] = ()
+    ) -> Name:
         """Whose a raw embedding (D,) is: a face's, or the mean of several faces' of one person.
 
-        agreement: of several faces, how alike they are: the length of the mean of their `centred` embeddings, 0 to 1.
-        The mean of several is more similar to everybody, strangers to the cast included, than each of them is; times
-        the agreement, it is as similar as they are on average, so that the threshold for one face holds. but: people
-        of the cast that it cannot be; not all of them.
+        similarities: (P,), of several faces, the mean of what `similarities` says of each. The mean embedding is more
+        similar to everybody, strangers to the cast included, than each of them is; so it is their mean similarity that
+        is held against the threshold, which was fitted to single faces. but: people of the cast that it cannot be; not
+        all of them.
         """
         possible = np.array([person not in but for person in self.people])
         (embedding,), (scores,) = self._scorer(raw[np.newaxis], self._temperature)
         best = int(np.where(possible, scores, -1).argmax())
-        similarity = agreement * float(self._scorer.similarities(raw[np.newaxis])[0, possible].max())
+        if similarities is None:
+            similarities = self.similarities(raw)
+        similarity = float(similarities[possible].max())
         held = float(scores[best]) if self.bundle.unknown.get("by") == "confidence" else similarity
         return Name(
             known=self.threshold is None or held >= self.threshold,

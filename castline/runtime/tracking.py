@@ -51,7 +51,8 @@ class Track:
     number: counts from 1 in the order of appearance. start, end: seconds; the face is on screen from `start` until just
     before `end`, which is when the next frame came. box: (4,) float32, where it was last. frames: how often it was
     found. support: sum of the detector's scores. faces: how often it was embedded. raw: (D,) float32, sum of the raw
-    embeddings. centred: (D,) float32, sum of the centred ones. looked: seconds, when it was last embedded.
+    embeddings. centred: (D,) float32, sum of the centred ones. similarities: (P,) float32, sum of those to the cast.
+    looked: seconds, when it was last embedded.
     """
 
     number: int
@@ -63,6 +64,7 @@ class Track:
     faces: int = 0
     raw: NDArray[np.float32] | float = 0.0
     centred: NDArray[np.float32] | float = 0.0
+    similarities: NDArray[np.float32] | float = 0.0
     looked: float = -np.inf
 
     @property
@@ -71,9 +73,9 @@ class Track:
         return np.asarray(self.raw, np.float32) / np.float32(self.faces)
 
     @property
-    def agreement(self) -> float:
-        """How alike its faces are: the length of the mean of their centred embeddings, 0 to 1."""
-        return float(np.linalg.norm(np.asarray(self.centred) / self.faces))
+    def similar(self) -> NDArray[np.float32]:
+        """(P,) float32: the mean similarity of its faces to each of the cast."""
+        return np.asarray(self.similarities, np.float32) / np.float32(self.faces)
 
     def likeness(self, centred: NDArray[np.float32]) -> float:
         """How alike a face (D,) is to the faces of the track; 1 is as alike as they are among themselves."""
@@ -85,10 +87,11 @@ class Tracker:
     """Detections of one frame after another in, tracks out; it keeps the tracks and no frame.
 
     centre: takes raw embeddings (N, D) to what cosines are computed of, (N, D) of length 1: see Recognizer.centred.
+    similarities: of a raw embedding (D,) to the cast, (P,).
     """
 
-    def __init__(self, settings: TrackingSettings, centre: Centre) -> None:
-        self._settings, self._centre = settings, centre
+    def __init__(self, settings: TrackingSettings, centre: Centre, similarities: Centre) -> None:
+        self._settings, self._centre, self._similarities = settings, centre, similarities
         self._followed: list[Track] = []
         self._ended: list[Track] = []
         self._last: set[int] = set()
@@ -114,6 +117,7 @@ class Tracker:
                 track.faces += 1
                 track.raw = track.raw + frame.raw[row]
                 track.centred = track.centred + frame.centred(row)
+                track.similarities = track.similarities + self._similarities(frame.raw[row])
                 track.looked = time
         self._last = {track.number for track in tracks.values()}
         return np.array([tracks[row].number for row in range(len(boxes))], np.int32)

@@ -12,15 +12,16 @@ __all__ = ["with_gallery"]
 
 
 def with_gallery(
-    scorer: Scorer, train: Part, before: Scorer | None = None, counts: Mapping[str, int] | None = None
+    scorer: Scorer, train: Part, metric: str, before: Scorer | None = None, counts: Mapping[str, int] | None = None
 ) -> Scorer:
     """`scorer` with a gallery: the mean of each person's training faces.
 
-    before: the version that training went on from, whose means go on as those of `counts` faces a person; `train` holds
-    what is new.
+    metric: the base model's. before: the version that training went on from, whose means go on as those of `counts`
+    faces a person; `train` holds what is new.
     """
+    scorer = replace(scorer, metric=metric)
     sums = np.zeros((len(scorer.people), train.features.shape[1]), np.float64)
-    np.add.at(sums, train.people, scorer.centred(train.features))
+    np.add.at(sums, train.people, scorer.compared(train.features))
     faces = np.bincount(train.people, minlength=len(scorer.people)).astype(np.float64)
     if before is not None and before.gallery is not None:
         place = {person: i for i, person in enumerate(scorer.people)}

@@ -46,7 +46,8 @@ def like(person: int, similarity: float = 0.9, second: float = 0.0) -> NDArray[n
 
 
 def track(number: int, start: float, end: float, raw: NDArray[np.float32], faces: int = 10) -> Track:
-    return Track(number, start, end, np.zeros(4, np.float32), 10, 8.0, faces, faces * raw, faces * raw)
+    similarities = faces * recognizer().similarities(raw)
+    return Track(number, start, end, np.zeros(4, np.float32), 10, 8.0, faces, faces * raw, faces * raw, similarities)
 
 
 def shown(tracks: list[Track], threshold: float | None = 0.5) -> dict[int, str]:
@@ -89,13 +90,14 @@ def test_the_mean_of_several_faces_is_held_against_the_threshold_for_one() -> No
     """Faces that are 0.45 similar to anna each, and unlike among themselves: so is a stranger's."""
     rest = np.eye(8, dtype=np.float32)[3:8] * np.sqrt(1 - 0.45**2)
     raws = 0.45 * GALLERY[0] + rest
-    seen = Track(1, 0, 1, np.zeros(4, np.float32), 5, 4.0, 5, raws.sum(0), raws.sum(0))
-    name = recognizer().name(seen.pooled, seen.agreement)
+    each = np.array([recognizer().similarities(raw) for raw in raws])
+    seen = Track(1, 0, 1, np.zeros(4, np.float32), 5, 4.0, 5, raws.sum(0), raws.sum(0), each.sum(0))
+    name = recognizer().name(seen.pooled, seen.similar)
     assert name.similarity == pytest.approx(0.45, abs=1e-4)
     assert not name.known
     assert recognizer().name(seen.pooled).similarity > 0.7
-    one = Track(1, 0, 1, np.zeros(4, np.float32), 1, 1.0, 1, raws[0], raws[0])
-    assert recognizer().name(one.pooled, one.agreement).similarity == pytest.approx(0.45, abs=1e-4)
+    one = Track(1, 0, 1, np.zeros(4, np.float32), 1, 1.0, 1, raws[0], raws[0], each[0])
+    assert recognizer().name(one.pooled, one.similar).similarity == pytest.approx(0.45, abs=1e-4)
 
 
 TRACKS = st.lists(

@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from castline.embedding.onnx import export_base
+from castline.embedding.onnx_model import ONNX
 from castline.errors import BundleError
 from castline.export.tflite import export
 from castline.faces.detection import DetectorSettings
@@ -41,7 +43,8 @@ def images() -> NDArray[np.uint8]:
 @pytest.fixture(scope="module")
 def folder(model: nn.Module, images: NDArray[np.uint8], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("exported")
-    export(model, images, folder, ["float32", "float16", "int8"])
+    export_base(model, images.shape[1], folder)
+    export(folder / ONNX, images, folder, ["float32", "float16", "int8"])
     return folder
 
 

@@ -23,7 +23,7 @@ class Scene:
     """A tracker that is shown faces of people of whom it knows the embedding only."""
 
     def __init__(self, **settings: float) -> None:
-        self.tracker = Tracker(TrackingSettings(**settings), lambda raw: raw)
+        self.tracker = Tracker(TrackingSettings(**settings), lambda raw: raw, lambda raw: PEOPLE @ raw)
         self.looks: list[int] = []
 
     def show(self, time: float, *faces: Seen) -> list[int]:
@@ -69,7 +69,7 @@ def test_a_face_that_is_followed_is_embedded_now_and_then() -> None:
     (track,) = scene.tracker.finish(4.0)
     assert (track.frames, track.faces) == (40, sum(scene.looks))
     np.testing.assert_allclose(track.pooled, PEOPLE[0], atol=0.15)
-    assert 0.8 < track.agreement < 1
+    assert 0.8 < track.similar[0] < 1 and track.similar.argmax() == 0
 
 
 @pytest.mark.parametrize(("absent", "tracks"), [(4, 1), (6, 2)])

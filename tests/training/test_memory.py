@@ -146,23 +146,29 @@ def test_more_photos_of_somebody_known_move_a_prototype_by_their_share() -> None
     )
 
 
-def test_a_gallery_is_the_mean_of_each_person_and_goes_on_with_new_photos() -> None:
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_a_gallery_is_the_mean_of_each_person_and_goes_on_with_new_photos(metric: str) -> None:
     first, more = faces([0, 1], 30, 1), faces([0, 2], 10, 2)
     head = build_head(HeadSettings(), SIZE, 2)
     head.fit_input(torch.from_numpy(first.features), torch.from_numpy(first.people))
-    version = with_gallery(head.scorer(NAMES[:2]), first)
-    assert version.gallery is not None
-    np.testing.assert_allclose(version.gallery[0], version.centred(first.features[:30]).mean(0), atol=1e-6)
-    # On two classes the mean of both is the middle: their galleries look the other way.
-    assert version.similarities(first.features)[:30, 0].min() > version.similarities(first.features)[:30, 1].max()
+    version = with_gallery(head.scorer(NAMES[:2]), first, metric)
+    assert version.gallery is not None and version.metric == metric
+    np.testing.assert_allclose(version.gallery[0], version.compared(first.features[:30]).mean(0), atol=1e-6)
+    similar = version.similarities(first.features)
+    assert similar.max() <= 1 + 1e-6 and (similar.argmax(1) == first.people).mean() > 0.95
+    if metric == "euclidean":
+        distances = np.linalg.norm(first.features[:, None] - version.gallery, axis=2)
+        np.testing.assert_allclose(similar, 1 - distances, atol=1e-4)
+    else:
+        assert np.allclose(version.similarities(3 * first.features), similar, atol=1e-6), "lengths do not count"
 
     longer = extended(version, [NAMES[2]], first, more, dict.fromkeys(NAMES[:2], 30))
-    longer = with_gallery(longer, more, version, dict.fromkeys(NAMES[:2], 30))
+    longer = with_gallery(longer, more, metric, version, dict.fromkeys(NAMES[:2], 30))
     assert longer.gallery is not None
     together = np.concatenate([first.features[:30], more.features[:10]])
-    np.testing.assert_allclose(longer.gallery[0], version.centred(together).mean(0), atol=1e-6)
+    np.testing.assert_allclose(longer.gallery[0], version.compared(together).mean(0), atol=1e-6)
     np.testing.assert_allclose(longer.gallery[1], version.gallery[1], atol=1e-6)
-    np.testing.assert_allclose(longer.gallery[2], version.centred(more.features[10:]).mean(0), atol=1e-6)
+    np.testing.assert_allclose(longer.gallery[2], version.compared(more.features[10:]).mean(0), atol=1e-6)
 
 
 def test_a_fold_does_not_know_its_people() -> None:
