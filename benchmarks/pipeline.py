@@ -23,7 +23,7 @@ from account import account, environment
 from record import record
 
 ROOT = Path(__file__).parents[1]
-STAGES = ("faces", "reference", "embeddings", "dataset", "base", "features", "train", "evaluate", "convert", "export")
+STAGES = ("faces", "reference", "embeddings", "base", "dataset", "features", "train", "evaluate", "convert", "export")
 
 
 def main() -> None:
