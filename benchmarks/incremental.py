@@ -1,7 +1,7 @@
 """People arrive in deliveries: each learned on top of the version before, beside a full run on all photos so far.
 
     python benchmarks/incremental.py PHOTOS                                  # 50 people, then 10 more
-    python benchmarks/incremental.py PHOTOS --people 20 10 10 10 10 --later 0.2
+    python benchmarks/incremental.py PHOTOS --people 20 10 10 10 10 --later 0.2 --draw docs/incremental.svg
 
 PHOTOS is a folder of photos for each person. `--later` holds back that share of each person's photos for the next
 delivery, so that new photos of known people come as well. Full runs start from nothing, in a project and a cache of
@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument("--later", type=float, default=0.0, help="share of a person's photos that come one later")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="Hydra overrides, for all runs")
     parser.add_argument("--csv", type=Path, default=ROOT / "benchmarks" / "incremental.csv", help="rows are appended")
+    parser.add_argument("--draw", type=Path, help="draw top-1 over the deliveries into this file")
     options = parser.parse_args()
     command = command_line(options.photos)
     print(f"$ {command}\n")
@@ -51,6 +52,8 @@ def main() -> None:
     print("  ".join(f"{name:>{width(name)}}" for name, _ in COLUMNS))
     for row in rows:
         print("  ".join(f"{shown(row, name, form):>{width(name)}}" for name, form in COLUMNS))
+    if options.draw:
+        draw(rows, options.draw)
     record(
         options.csv,
         command,
@@ -64,6 +67,28 @@ def width(name: str) -> int:
 
 def shown(row: dict[str, Any], name: str, form: str) -> str:
     return form.format(row[name]) if name in row else "–"
+
+
+def draw(rows: list[dict[str, Any]], path: Path) -> None:
+    """Top-1 after each delivery, learned bit by bit and in full, and what the bits cost."""
+    from matplotlib.figure import Figure
+
+    later = [row for row in rows if "full_top1" in row]
+    figure = Figure(figsize=(8, 3), layout="constrained")
+    accuracy, cost = figure.subplots(1, 2)
+    people = [row["people"] for row in rows]
+    accuracy.plot(people, [row["top1"] for row in rows], "o-", color="#0072b2", label="delivery by delivery")
+    full = [rows[0]["top1"], *(row["full_top1"] for row in later)]
+    accuracy.plot(people, full, "s--", color="#d55e00", label="all photos each time")
+    accuracy.set(xlabel="people", ylabel="top-1", ylim=(min(0.9, *full, *(row["top1"] for row in rows)), 1))
+    accuracy.legend(frameon=False, loc="lower left")
+    people = [row["people"] for row in later]
+    cost.plot(people, [row["cpu_s"] for row in later], "o-", color="#0072b2")
+    cost.plot(people, [row["full_cpu_s"] for row in later], "s--", color="#d55e00")
+    cost.set(xlabel="people", ylabel="CPU seconds, photos to bundle", ylim=(0, None))
+    for axes in (accuracy, cost):
+        axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, metadata={"Date": None}, transparent=False)
 
 
 def deliveries(options: argparse.Namespace, folder: Path) -> list[str]:
