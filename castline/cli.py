@@ -397,22 +397,24 @@ def _described(person: "Person") -> dict[str, Any]:
 
 def _print_people(path: Path, people: "list[Person]", drawn: str | None) -> None:
     from castline.runtime.draw import printable
+    from castline.text import certainty
 
     print(f"{printable(str(path), 200)}:{'' if people else ' no face'}{f' → {drawn}' if drawn else ''}")
     for person in people:
         x1, y1, x2, y2 = (round(edge) for edge in person.face.box)
-        sure = f"{person.name.confidence:.0%}" if person.name.known else ""
+        sure = certainty(person.name.confidence) if person.name.known else ""
         print(f"  {printable(person.name.shown):<24} {sure:>4}   at {x1},{y1} to {x2},{y2}")
 
 
 def _print_appearances(timeline: "Timeline", written: list[Path]) -> None:
     from castline.runtime.draw import printable
+    from castline.text import certainty
 
     video = timeline.video
     told = f" → {', '.join(printable(str(target), 200) for target in written)}" if written else ""
     print(f"{printable(str(video.path), 200)}: {video.seconds:.1f} s, {video.frames} frames looked at{told}")
     for seen in timeline.appearances:
-        sure = f"{seen.confidence:.0%}" if seen.known else ""
+        sure = certainty(seen.confidence) if seen.known else ""
         print(f"  {printable(seen.label):<24} {sure:>4}   {_clock(seen.start)} to {_clock(seen.end)}")
 
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Collection, Sequence
 
-__all__ = ["csv_cell", "short", "shown", "table"]
+__all__ = ["certainty", "csv_cell", "short", "shown", "table"]
 
 # Control characters, lone surrogates (a file name that is not UTF-8), whatever is invisible or turns the
 # reading direction round. The joiners U+200C and U+200D stay: Persian, Hindi and emoji are spelt with them.
@@ -33,6 +33,15 @@ def short(text: str, length: int = 40) -> str:
         return text
     head = length // 2
     return f"{text[:head]}…{text[len(text) - (length - head - 1) :]}"
+
+
+def certainty(confidence: float) -> str:
+    """A confidence, 0 to 1, in whole percent; nothing is ever certain.
+
+    >>> certainty(0.984), certainty(0.9996)
+    ('98%', '>99%')
+    """
+    return f"{confidence:.0%}" if confidence < 0.995 else ">99%"
 
 
 def csv_cell(text: str) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from PIL import Image, ImageDraw, ImageFont
 
 from castline.runtime.recognizer import Person
+from castline.text import certainty
 
 __all__ = ["Box", "draw", "draw_labels", "printable"]
 
@@ -24,7 +25,7 @@ def draw(image: Image.Image, people: Sequence[Person], scale: float = 1.0) -> Im
     labels = []
     for person in people:
         x1, y1, x2, y2 = (edge / scale for edge in person.face.box)
-        sure = f"  {person.name.confidence:.0%}" if person.name.known else ""
+        sure = f"  {certainty(person.name.confidence)}" if person.name.known else ""
         labels.append(((x1, y1, x2, y2), printable(person.name.shown) + sure, person.name.known))
     return draw_labels(image, labels)
 
