@@ -274,8 +274,8 @@ def test_the_readmes_python_runs(project: Path) -> None:
     readme = (ROOT / "README.md").read_text()
     (snippet,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
     photo = str(ROOT / "sample/photos/first/alma/alma_15.jpg")
-    assert "sample/scenes/scene_03.jpg" in snippet
-    assert run(project, "python", "-c", snippet.replace("sample/scenes/scene_03.jpg", photo)).startswith("alma")
+    assert "sample/scenes/scene_08.jpg" in snippet
+    assert run(project, "python", "-c", snippet.replace("sample/scenes/scene_08.jpg", photo)).startswith("alma")
 
 
 def test_a_changed_file_of_the_bundle_is_not_used(project: Path, tmp_path: Path) -> None:
