@@ -136,3 +136,13 @@ def test_what_trials_could_not_start_from_is_refused(tmp_path: Path, monkeypatch
     assert "params.yaml has head.hidden=8, conf/ has 0" in refused(dropout)
     assert "no commit to start trials from" in refused(f"fixed: [head.hidden=8]\n{dropout}")
     assert not (project / ".castline").exists()
+
+
+def test_a_lock_that_a_kill_left_half_written_does_not_stop_the_next_run(tmp_path: Path) -> None:
+    (tmp_path / "exps").mkdir()
+    whole, torn, empty = tmp_path / "rwlock", tmp_path / "exps" / "rwlock", tmp_path / "exps" / "other"
+    whole.write_text('{"a": {"read": []}}')
+    torn.write_text("")
+    empty.write_text("")
+    study._remove_torn_locks(tmp_path)
+    assert whole.exists() and not torn.exists() and empty.exists()

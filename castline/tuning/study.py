@@ -124,6 +124,7 @@ class Study:
                 f"{' ...' if len(changed) > 5 else ''}; its trials cannot be compared with new ones",
                 another,
             )
+        _remove_torn_locks(Path(".dvc/tmp"))
         for trial in self._study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
             self._study.tell(trial.number, state=TrialState.FAIL)
 
@@ -250,6 +251,18 @@ def objective_of(curves: str, objective: str) -> tuple[float, int]:
 def _experiments(name: str) -> list[str]:
     refs = baseline.git("for-each-ref", "--format=%(refname)", "refs/exps").splitlines()
     return sorted(last for ref in refs if re.fullmatch(rf"{re.escape(name)}-\d{{4}}", last := ref.rpartition("/")[2]))
+
+
+def _remove_torn_locks(folder: Path) -> None:
+    """Remove DVC's tables of readers and writers that a kill left half written: DVC refuses to work with one.
+
+    They hold nothing but which processes are at work, and a torn one not even that.
+    """
+    for path in [*folder.glob("rwlock"), *folder.glob("exps/rwlock")]:
+        try:
+            json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            path.unlink(missing_ok=True)
 
 
 def _stop(child: subprocess.Popen[bytes]) -> None:
