@@ -21,9 +21,14 @@ def command_line(photos: Path) -> str:
     words, skipped = ["python", f"benchmarks/{Path(sys.argv[0]).name}", photos.name], False
     for word in sys.argv[2:]:
         if not skipped and word not in PLACES:
-            words.append(word)
+            words.append(_without_folders(word))
         skipped = word in PLACES
     return shlex.join(words)
+
+
+def _without_folders(word: str) -> str:
+    """An absolute path by its last name: where it lies is this machine's own."""
+    return Path(word).name if Path(word).is_absolute() else word
 
 
 def record(path: Path, command: str, rows: Iterable[tuple[str, str, str, object]]) -> None:
