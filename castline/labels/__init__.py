@@ -1,0 +1,1 @@
+"""What people say about photos in Label Studio: the form they fill in, what they wrote, how far they agree."""
