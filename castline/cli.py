@@ -2,6 +2,7 @@
 
 import typer
 
+from castline.commands.collect import collect
 from castline.commands.data import data
 from castline.commands.experiments import compose, models, review, tune
 from castline.commands.identify import identify
@@ -18,7 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for group, name in ((data, "data"), (share, "share")):
+for group, name in ((collect, "collect"), (data, "data"), (share, "share")):
     app.add_typer(group, name=name)
 for command in (compose, review, models, tune, identify, release, promote, rollback, versions, compare):
     app.command()(command)

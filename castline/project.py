@@ -16,7 +16,16 @@ from pathlib import Path
 from castline.errors import CastlineError, ConfigError, DataError
 from castline.photos.batches import DataSettings, Entry, check_batches, check_name, label_of, walk
 
-__all__ = ["Registered", "add_batch", "batches_to_read", "check_data", "compose", "prune", "use_batch"]
+__all__ = [
+    "Registered",
+    "add_batch",
+    "batches_to_read",
+    "check_data",
+    "check_in_project",
+    "compose",
+    "prune",
+    "use_batch",
+]
 
 _CONF, _PARAMS, _IGNORE = Path("conf"), Path("params.yaml"), Path(".dvcignore")
 _DATA, _IMPORT, _SAMPLE = Path("data"), Path("data.dvc"), Path("sample/photos")
@@ -48,7 +57,7 @@ def compose(overrides: Sequence[str] = (), path: Path = _PARAMS) -> None:
 
     from castline import schema
 
-    _in_project()
+    check_in_project()
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder, "params.yaml")
         try:
@@ -77,7 +86,7 @@ def add_batch(photos: Path, batch: str) -> Registered:
 
     Raises: ConfigError, DataError; the project then is as it was.
     """
-    _in_project()
+    check_in_project()
     return _register(photos, batch, keep=_batches())
 
 
@@ -86,7 +95,7 @@ def check_data() -> list[Registered]:
 
     Raises: DataError when they cannot be used as they are.
     """
-    _in_project()
+    check_in_project()
     batches = _batches()
     missing = [batch for batch in batches if not (_DATA / batch).is_dir()]
     if missing:
@@ -136,7 +145,7 @@ def prune(read: Sequence[str]) -> None:
 
 
 def _register(photos: Path, batch: str | None, keep: list[str]) -> Registered:
-    _in_project()
+    check_in_project()
     if not photos.is_dir():
         raise DataError(f"{photos}: no such folder", "name a folder that holds a folder of photos for each person")
     batch = check_name(batch if batch is not None else photos.resolve().name)
@@ -171,7 +180,8 @@ def _registered(batch: str, entries: Sequence[Entry]) -> Registered:
     )
 
 
-def _in_project() -> None:
+def check_in_project() -> None:
+    """Raises: ConfigError when the working folder is no project."""
     if not (_CONF / "config.yaml").is_file():
         raise ConfigError(f"{Path.cwd()}: no Castline project here (no conf/config.yaml)", "cd into your clone")
 
