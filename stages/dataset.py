@@ -15,7 +15,7 @@ from castline.curation.decisions import read_decisions
 from castline.curation.duplicates import neighbours
 from castline.curation.registration import SIDE, inside_of, likeness, picture_of
 from castline.curation.settings import CurationSettings, SplitSettings
-from castline.curation.sources import read_sources
+from castline.curation.sources import read_shoots, read_sources
 from castline.curation.wrong_labels import REASON, two_people
 from castline.errors import exits_cleanly
 from castline.faces.quality import Quality
@@ -41,7 +41,7 @@ def main() -> None:
     seen = [DatasetRow(**row) for row in tables.read(Path("build/seen.parquet")).to_pylist()]
     alike = same_photos(paths, embeddings, curation.duplicate_likeness)
 
-    known = Known(seen, alike, decisions, sources)
+    known = Known(seen, alike, decisions, read_shoots(batches) | sources)
     rows = assemble(faces, embeddings, batches, curation, params.read("split", SplitSettings), known)
     tables.write(Path("build/dataset.parquet"), tables.DATASET, [vars(row) for row in rows])
     rejects = tables.read_many([Path(f"build/faces/{batch}.rejects.parquet") for batch in batches]).to_pylist()

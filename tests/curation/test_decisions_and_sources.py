@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from castline.curation.decisions import Decision, read_decisions
-from castline.curation.sources import read_sources
+from castline.curation.sources import read_shoots, read_sources
 from castline.errors import DataError
 
 A, B = "a" * 64, "b" * 64
@@ -121,3 +121,19 @@ def test_sources_that_do_not_fit_are_said(tmp_path: Path, text: str, message: st
         return
     with pytest.raises(DataError, match=message):
         read_sources(path)
+
+
+def test_what_one_photographer_took_of_somebody_on_one_day_is_a_shoot(tmp_path: Path) -> None:
+    (tmp_path / "b.csv").write_text(
+        "photo,author,date\nann/1.jpg,Ada,2014-07-25\nann/2.jpg,Ada,2014-07-25\nbo/3.jpg,Ada,2014-07-25\n"
+        "ann/4.jpg,Ada,2014\nann/5.jpg,,2014-07-25\n"
+    )
+    assert read_shoots(["absent", "b"], tmp_path) == {
+        ("b", "ann/1.jpg"): "ann: Ada, 2014-07-25",
+        ("b", "ann/2.jpg"): "ann: Ada, 2014-07-25",
+        ("b", "bo/3.jpg"): "bo: Ada, 2014-07-25",
+    }
+    for odd in (b"file\nx\n", b"photo\n\xff\n"):
+        (tmp_path / "b.csv").write_bytes(odd)
+        with pytest.raises(DataError, match=r"b\.csv"):
+            read_shoots(["b"], tmp_path)
