@@ -504,6 +504,40 @@ def test_a_card_sums_up_the_report() -> None:
     assert "Faces are biometric data." in text
 
 
+def test_a_card_says_where_the_photos_come_from() -> None:
+    commons, licence = "https://commons.wikimedia.org/wiki/File:1.jpg", "https://creativecommons.org/licenses/by/4.0"
+    files = {
+        "params.yaml": "data: {batches: [one, two, ../three]}\n",
+        "dvc.lock": "stages: {a: {deps: [{path: data/one, nfiles: 5}, {path: data/two, nfiles: 7}]}}\n",
+        "labels/manifests/one.csv": "photo,source,author,licence,licence_url,consent\n"
+        f"a/1.jpg,{commons},Ada,CC BY 4.0,{licence},<b>signed</b>\n"
+        f"a/2.jpg,{commons},Ada,CC BY 4.0,{licence},\n"
+        "a/3.jpg,http://[,Ada,CC0,,\nbroken\n",
+    }
+
+    def read(path: str) -> bytes | None:
+        assert ".." not in path
+        return files[path].encode() if path in files else None
+
+    text = render_card("v1.0.0", Facts(read))
+    rows = [
+        line for line in text.splitlines() if line.startswith(("| source", "| licence", "| consent", "| no source"))
+    ]
+    assert rows == [
+        "| source: commons.wikimedia.org | 2 |",
+        "| source: not on record | 1 |",
+        "| licence: CC BY 4.0 | 2 |",
+        "| licence: CC0 | 1 |",
+        "| consent of the people shown: not on record | 2 |",
+        r"| consent of the people shown: \<b\>signed\</b\> | 1 |",
+        "| no source on record | 9 |",
+    ]
+    assert "labels/manifests/one.csv in the repository" in text
+    assert "Ada" not in text
+    del files["labels/manifests/one.csv"]
+    assert "Where the photos come from" not in render_card("v1.0.0", Facts(read))
+
+
 def test_a_card_of_a_model_without_a_threshold_says_so() -> None:
     facts = facts_of(export={"int8": {"top1": 0.96, "faces": 100}})
     assert "Nobody is called unknown: there is no threshold." in render_card("v1.0.0", facts)

@@ -1,9 +1,11 @@
 """The model card: what a version is, for whoever finds it; Markdown with the front matter that Hugging Face reads."""
 
 import re
+from collections import Counter
 from collections.abc import Callable
 from importlib.resources import files
 from typing import Any
+from urllib.parse import urlsplit
 
 import yaml
 from jinja2 import Environment, StrictUndefined
@@ -12,6 +14,7 @@ from castline.evaluation.changes import Changes
 from castline.evaluation.groups import NOT_KNOWN
 from castline.evaluation.measures import wilson_interval
 from castline.evaluation.words import number
+from castline.photos.origins import MANIFESTS
 from castline.text import shown
 from castline.versions.facts import Facts
 from castline.versions.tags import ARTIFACT
@@ -46,6 +49,7 @@ def render_card(version: str, facts: Facts, names: bool = False, changes: Change
         worst=facts.metrics.get("worst_person_recall"),
         groups=_groups(facts),
         left_out=_left_out(facts),
+        origins=_origins(facts),
         changes=changes,
         mode=facts.setting("training", "mode") or "full",
         start=facts.setting("training", "start") or "unknown",
@@ -166,6 +170,35 @@ def _left_out(facts: Facts) -> dict[str, Any] | None:
         if name.startswith(outer) and count
     ]
     return {"photos": int(photos["photos"]), "faces": int(photos["faces"]), "reasons": reasons}
+
+
+def _origins(facts: Facts) -> dict[str, Any] | None:
+    """Of the manifests: photos by the host, the licence and the consent on record, and of how many nothing is known."""
+    paths = {batch: f"{MANIFESTS.as_posix()}/{batch.name}.csv" for batch in facts.batches if "/" not in batch.name}
+    lines = {batch: facts.table(path) for batch, path in paths.items()}
+    rows = [row for found in lines.values() for row in found]
+    if not rows:
+        return None
+
+    def counted(said: Callable[[dict[str, str]], str]) -> list[tuple[str, int]]:
+        return sorted(Counter(map(said, rows)).items(), key=lambda one: (-one[1], one[0]))
+
+    files = [(batch.files, len(lines.get(batch, ()))) for batch in facts.batches]
+    return {
+        "photos": len(rows),
+        "unknown": sum(max(0, count - known) for count, known in files if count is not None),
+        "hosts": counted(lambda row: _host(row.get("source", "")) or "not on record"),
+        "licences": counted(lambda row: row.get("licence") or "not on record"),
+        "consent": counted(lambda row: row.get("consent") or "not on record"),
+        "manifests": [path for batch, path in paths.items() if lines[batch]],
+    }
+
+
+def _host(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
 
 
 def _percent(share: float | None) -> str:
