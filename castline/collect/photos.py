@@ -5,7 +5,7 @@ The manifest is all that is remembered: what is in it is not fetched again, so a
 
 import dataclasses
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -52,15 +52,18 @@ def collect_photos(
     each: int = 20,
     consent: str = CONSENT,
     sites: Sites = WIKIMEDIA,
+    forgotten: Callable[[str], bool] = lambda name: False,
 ) -> Collected:
     """Up to `each` photos of each of the cast, as out/PERSON/PAGE.jpg; recorded in labels/manifests/BATCH.csv.
+
+    forgotten: whether somebody of that name asked not to be in it.
 
     Raises: CastlineError when a file cannot be read or written.
     """
     from tqdm import tqdm  # type: ignore[import-untyped]
 
     manifest = MANIFESTS / f"{check_name(batch)}.csv"
-    run = _Run(out, manifest, {row.photo: row for row in read_origins(manifest)}, polite, sites, consent)
+    run = _Run(out, manifest, {row.photo: row for row in read_origins(manifest)}, polite, sites, consent, forgotten)
     folders = folders_of(cast)
     try:
         with tqdm(cast, desc="collecting", unit="person", disable=None) as bar:
@@ -83,6 +86,7 @@ class _Run:
     polite: Polite
     sites: Sites
     consent: str
+    forgotten: Callable[[str], bool]
     found: Collected = field(default_factory=Collected)
 
     def person(self, person: Person, folder: str, each: int) -> None:
@@ -94,6 +98,8 @@ class _Run:
         try:
             if not folder:
                 raise Rejected("no_name", "no name for a folder is left of it, or a namesake has it: fill in wikidata")
+            if self.forgotten(person.name) or self.forgotten(folder):
+                raise Rejected("forgotten", "they asked not to be in it")
             found = look_up(self.polite, self.sites, person)
             entity = found.entity
             if found.by_name:

@@ -24,7 +24,9 @@ TYPES = ("image/jpeg", "image/png", "image/webp")
 # Of the widths that Wikimedia scales to (20 ... 960, 1280, 1920: www.mediawiki.org, "Common thumbnail sizes"), the one
 # at which a face in a group still fills a chip. Others are refused.
 _WIDTH = 1280
-_FREE = re.compile(r"cc0([ -]1\.0)?|public domain|pd(-[a-z0-9-]+)?|cc[ -]by([ -]sa)?[ -][1-4]\.[05]([ -][a-z]+)*")
+_FREE = re.compile(
+    r"cc0([ -]1\.0)?|public domain|pd(-[a-z0-9-]+)?|cc[ -]by([ -]sa)?[ -][1-4]\.[05]([ -](igo|scotland|[a-z]{2}))?"
+)
 _FORBIDS = re.compile(r"(?<![a-z])(nc|nd|noncommercial|non-commercial|noderiv\w*|fair use)(?![a-z])")
 _ENTITY = re.compile(r"Q[1-9]\d{0,11}")
 _PAGES = 10  # of a list, 50 files each

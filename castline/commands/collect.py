@@ -42,6 +42,8 @@ def collect_cast(
     from castline.collect.imdb import ACTING, TERMS, popular
     from castline.collect.imdb import download as fetch
 
+    if out.exists():
+        raise CastlineError(f"{out} is there already", "name another with --out: what you filled in would be lost")
     if names is not None:
         people = read_cast(names)
     else:

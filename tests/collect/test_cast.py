@@ -1,16 +1,18 @@
 """cast.csv, and the commands as somebody types them."""
 
+import gzip
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from projects import ROOT, run
+from projects import run
 from wikimedia_double import Wikimedia, wikimedia
 
 from castline.collect.cast import HEADER, Person, folders_of, read_cast
 from castline.collect.files import write_csv
+from castline.collect.imdb import FILES
 from castline.errors import DataError
 from castline.photos.batches import STRANGERS, label_of
 
@@ -67,7 +69,6 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[P
     (tmp_path / "conf").mkdir()
     (tmp_path / "conf/config.yaml").touch()
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     with wikimedia() as wiki:
         yield tmp_path, wiki
 
@@ -78,7 +79,9 @@ def test_from_names_to_a_batch(project: tuple[Path, Wikimedia]) -> None:
     wiki.file(11, depicts="Q1")
     wiki.file(12, depicts="Q1", LicenseShortName="Fair use")
     (folder / "names.csv").write_text("name\nAnn Smith\nNo Body\n")
-    assert "2 people: cast.csv" in run(folder, "castline", "collect", "cast", "--from", "names.csv")
+    listing = ("castline", "collect", "cast", "--from", "names.csv")
+    assert "2 people: cast.csv" in run(folder, *listing)
+    assert "cast.csv is there already" in run(folder, *listing, fails=True)
     command = ("castline", "collect", "photos", "cast.csv", "--out", "out", "--batch", "one", "--api", wiki.url)
     output = run(folder, *command, "--contact", "you@example.org")
     assert "1 photos fetched; 1 of 1 people in out" in output
@@ -94,3 +97,20 @@ def test_from_names_to_a_batch(project: tuple[Path, Wikimedia]) -> None:
     output = run(folder, *command, "--contact", "you@example.org", fails=True)
     assert "no photo was got" in output and "build/collect/one.rejects.csv" in output
     assert "neither an e-mail" in run(folder, *command, "--contact", "me", fails=True)
+
+
+def test_from_imdbs_files_to_a_list(tmp_path: Path) -> None:
+    texts = (
+        "tconst\taverageRating\tnumVotes\ntt0000001\t8\t50000\n",
+        "tconst\tordering\tnconst\tcategory\tjob\tcharacters\ntt0000001\t1\tnm0000001\tactor\t\\N\t\\N\nx\n",
+        "nconst\tprimaryName\tbirthYear\tdeathYear\tprimaryProfession\tknownForTitles\n"
+        "nm0000001\t=Ann\t1950\t\\N\t\\N\ttt0000001\n",
+    )
+    for name, text in zip(FILES, texts, strict=True):
+        (tmp_path / name).write_bytes(gzip.compress(text.encode()))
+    command = ("castline", "collect", "cast", "--imdb", ".", "--download")
+    output = run(tmp_path, *command)  # nothing is missing, so nothing is fetched
+    assert "non-commercial use alone" in output and "Information courtesy of IMDb" in output
+    assert "1 lines of IMDb's files were passed over" in output
+    assert (tmp_path / "cast.csv").read_text() == ",".join(HEADER) + "\n'=Ann,nm0000001,,4.699,tt0000001\n"
+    assert "nobody in . fits" in run(tmp_path, *command, "--out", "b.csv", "--min-votes", "60000", fails=True)

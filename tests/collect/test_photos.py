@@ -176,7 +176,8 @@ def test_an_imdb_number_has_to_be_on_the_entity(wiki: Wikimedia) -> None:
         ({"LicenseShortName": "Fair use", "License": "", "NonFree": "true"}, False),
         ({"LicenseShortName": "GFDL"}, False),
         ({"LicenseShortName": "All rights reserved"}, False),
-        ({"LicenseShortName": "CC BY-SA 4.0 or not"}, True),
+        ({"LicenseShortName": "CC BY 3.0 igo"}, True),
+        ({"LicenseShortName": "CC BY-SA 4.0 or not"}, False),
         ({"LicenseShortName": "", "License": ""}, False),
     ],
 )
@@ -225,6 +226,13 @@ def test_a_photo_counts_for_one_person_and_once(wiki: Wikimedia) -> None:
     assert run(wiki, ANN, Person("Bo")).fetched == 4
     assert [reason for reason, _ in rejects()] == ["already_here", "already_here", "no_photo"]
     assert wiki.count("/media/12") == 1
+
+
+def test_who_is_forgotten_is_not_even_looked_up(wiki: Wikimedia) -> None:
+    cast = (Person("Ann: Smith", "nm0000001"), Person("Ann_ Smith", "nm0000001"))
+    assert run(wiki, *cast, forgotten=lambda name: name == "Ann_ Smith").fetched == 0
+    assert [reason for reason, _ in rejects()] == ["forgotten", "forgotten"]
+    assert wiki.asked == []
 
 
 def test_large_pictures_come_scaled(wiki: Wikimedia) -> None:
