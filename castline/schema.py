@@ -14,6 +14,7 @@ from castline.errors import ConfigError
 from castline.evaluation.settings import OpenSetSettings, ReportSettings
 from castline.export.settings import ExportSettings
 from castline.faces.detection import DetectorSettings
+from castline.labels.settings import LabelsSettings
 from castline.photos.batches import DataSettings
 from castline.photos.decode import PhotoSettings
 from castline.training.settings import HeadSettings, TrainerSettings, TrainingSettings
@@ -25,6 +26,7 @@ SECTIONS: dict[str, type] = {
     "photos": PhotoSettings,
     "detector": DetectorSettings,
     "reference_model": BaseModelSettings,
+    "labels": LabelsSettings,
     "curation": CurationSettings,
     "split": SplitSettings,
     "base_model": BaseModelSettings,

@@ -19,6 +19,8 @@ from castline.curation.sources import read_shoots, read_sources
 from castline.curation.wrong_labels import REASON, two_people
 from castline.errors import exits_cleanly
 from castline.faces.quality import Quality
+from castline.labels.gather import COLUMNS, Heard, hear
+from castline.labels.settings import LabelsSettings
 from castline.metrics import write_metrics
 from castline.photos.batches import DataSettings, label_of
 
@@ -29,7 +31,7 @@ REVIEW, SOURCES = Path("labels/review.json"), Path("labels/sources.csv")
 @exits_cleanly
 def main() -> None:
     batches = params.read("data", DataSettings).read
-    curation = params.read("curation", CurationSettings)
+    curation, labels = params.read("curation", CurationSettings), params.read("labels", LabelsSettings)
     decisions, sources = read_decisions(REVIEW), read_sources(SOURCES)
     paths = [Path(f"build/faces/{batch}.parquet") for batch in batches]
     key = ["batch", "photo", "face"]
@@ -40,11 +42,14 @@ def main() -> None:
     faces = [FaceRow(quality=Quality(*map(row.pop, QUALITY)), **row) for row in table.to_pylist()]
     seen = [DatasetRow(**row) for row in tables.read(Path("build/seen.parquet")).to_pylist()]
     alike = same_photos(paths, embeddings, curation.duplicate_likeness)
+    rejects = tables.read_many([Path(f"build/faces/{batch}.rejects.parquet") for batch in batches]).to_pylist()
+    heard = hear(batches, tables.read_many(paths, COLUMNS).to_pylist(), rejects, labels)
+    write_metrics(Path("reports/labels.json"), heard.metrics(labels))
+    tell(heard)
 
-    known = Known(seen, alike, decisions, read_shoots(batches) | sources)
+    known = Known(seen, alike, decisions, read_shoots(batches) | sources, heard.said, heard.first)
     rows = assemble(faces, embeddings, batches, curation, params.read("split", SplitSettings), known)
     tables.write(Path("build/dataset.parquet"), tables.DATASET, [vars(row) for row in rows])
-    rejects = tables.read_many([Path(f"build/faces/{batch}.rejects.parquet") for batch in batches]).to_pylist()
     named = [None if row.stranger else row.person for row in rows]
     report(rows, rejects, two_people(embeddings, named, [REASON in row.reason + row.doubt for row in rows]))
 
@@ -53,9 +58,12 @@ def main() -> None:
     unheard = {one.person for one in decisions.values()} - {
         "",
         *(label.person for row in every if (label := label_of(row.photo))),
+        *(said.person for said in heard.said.values()),
     }
     if unheard:
-        print(f"warning: {REVIEW} names people who have no folder: {', '.join(map(repr, sorted(unheard)[:5]))}")
+        print(
+            f"warning: {REVIEW} names people whom no folder or label names: {', '.join(map(repr, sorted(unheard)[:5]))}"
+        )
     photos = {(row["batch"], row["photo"]) for row in rejects} | {(row.batch, row.photo) for row in every}
     unfit(SOURCES, {photo for photo in sources.keys() - photos if photo[0] in batches}, "no photo")
 
@@ -78,6 +86,20 @@ def same_photos(paths: list[Path], embeddings: NDArray[np.float32], least: float
             found[block] = likeness(pictures, inside, pairs[block])
             bar.update(len(pairs[block]))
     return pairs[found >= least]
+
+
+def tell(heard: Heard) -> None:
+    """What labellers said, in a few lines."""
+    said = heard.said.values()
+    if heard.photos or heard.clusters:
+        named, strangers = sum(bool(one.person) for one in said), sum(one.stranger for one in said)
+        print(f"labels of {len(heard.photos)} photos and {heard.clusters} clusters: {named} faces named,", end=" ")
+        print(f"{strangers} strangers', {sum(bool(one.problem) for one in said)} not settled")
+    for problem, count in heard.problems.most_common():
+        print(f"  not used: {count} × {problem}")
+    for batch in sorted({photo.batch for photo in heard.photos}):
+        if again := heard.to_label_again(batch):
+            print(f"  labellers disagree on {len(again)} photos: castline label push --batch {batch} --disagreements")
 
 
 def report(rows: list[DatasetRow], rejects: list[dict[str, Any]], second: dict[str, int]) -> None:

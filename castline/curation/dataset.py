@@ -16,11 +16,14 @@ from castline.curation.split import BRIDGE, PhotoToPlace, Placed, place, random_
 from castline.curation.wrong_labels import judge
 from castline.errors import DataError
 from castline.faces.quality import Quality
+from castline.labels.gather import FirstSaid
+from castline.labels.said import Said
 from castline.photos.batches import Label, label_of
 
 __all__ = ["DatasetRow", "FaceRow", "Known", "assemble"]
 
 AGAIN, TWO_NAMES = "the same file again", "the same photo under two names"
+BESIDE, UNLABELLED = "another face in the photo", "unlabelled: it lies in no person's folder"
 
 
 @dataclass(frozen=True)
@@ -61,13 +64,17 @@ class Known:
 
     seen: what a version remembers of earlier batches, of which nothing else is here; faces are then judged as if those
     batches were. alike: (M, 2) int64, pairs of faces that were found to be of the same photo. decisions: by a person,
-    on faces, by sha256 and number: see castline.curation.decisions. sources: of photos, by batch and path.
+    on faces, by sha256 and number: see castline.curation.decisions. sources: of photos, by batch and path. said: by
+    labellers, of faces, by sha256 and number; a decision stands against it, and it stands against the folder. first:
+    what was first said of a photo, by sha256.
     """
 
     seen: Sequence[DatasetRow] = ()
     alike: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 2), np.int64))
     decisions: Mapping[tuple[str, int], Decision] = field(default_factory=dict)
     sources: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    said: Mapping[tuple[str, int], Said] = field(default_factory=dict)
+    first: Mapping[str, FirstSaid] = field(default_factory=dict)
 
 
 def assemble(
@@ -88,7 +95,7 @@ def assemble(
     # Those that have a side come last, so that the others can be cut off where sides are given.
     earlier = sorted((row for row in known.seen if row.kept), key=lambda row: row.split is not None)
     sideless = sum(row.split is None for row in earlier)
-    rows, decided = _labelled(faces, centred(embeddings), curation, known.decisions)
+    rows, decided = _labelled(faces, centred(embeddings), curation, known)
     rows = _judged(rows, faces, embeddings, decided, curation)
     every = [*earlier, *rows]
     hashes = np.frombuffer(b"".join(row.chip_hash for row in every), np.uint8).reshape(len(every), -1)
@@ -96,44 +103,54 @@ def assemble(
     pairs = sorted({(int(a), int(b)) for a, b in near})
     rows = _without_conflicts(every, pairs, len(earlier), decided, curation.max_rival_lead)[len(earlier) :]
     pairs = [(a - sideless, b - sideless) for a, b in pairs if a >= sideless]
-    rows = _placed(rows, earlier[sideless:], pairs, batches, split, known.sources)
+    rows = _placed(rows, earlier[sideless:], pairs, batches, split, known)
     rows = _without_the_few(rows, earlier, curation.min_faces)
     people = {row.person for row in [*earlier, *rows] if row.kept and not row.stranger}
     if len(people) < 2:
         reasons = Counter(row.reason for row in rows if row.reason)
+        nameless = Counter(row.batch for row in rows if row.reason == UNLABELLED)
         raise DataError(
             f"of {len(faces)} faces, those of {len(people)} people are usable, and telling people apart takes two"
             + "".join(f"\n    {count} × {reason}" for reason, count in reasons.most_common(5)),
-            "look into build/faces/*.rejects.parquet for photos without a face, and add photos",
+            f"label them: castline label push --batch {max(nameless, key=lambda batch: nameless[batch])}"
+            if nameless
+            else "look into build/faces/*.rejects.parquet for photos without a face, and add photos",
         )
     return [_with_random_split(row, people, split) for row in rows]
 
 
 def _labelled(
-    faces: Sequence[FaceRow],
-    embeddings: NDArray[np.float32],
-    settings: CurationSettings,
-    decisions: Mapping[tuple[str, int], Decision],
+    faces: Sequence[FaceRow], embeddings: NDArray[np.float32], settings: CurationSettings, known: Known
 ) -> tuple[list[DatasetRow], set[int]]:
     """Each photo's label given to one of its faces; and which faces a person has decided about."""
     rows: list[DatasetRow] = []
     decided: set[int] = set()
+    named: set[int] = set()
     photos: dict[Label, dict[tuple[str, str], list[int]]] = defaultdict(lambda: defaultdict(list))
     for i, face in enumerate(faces):
-        label = label_of(face.photo)
+        label, of_face = label_of(face.photo), (face.photo_sha256, face.face)
         row = DatasetRow(face.batch, face.photo, face.face, face.photo_sha256, face.chip_hash)
-        decision = decisions.get((face.photo_sha256, face.face))
+        decision, said = known.decisions.get(of_face), known.said.get(of_face)
         if decision and decision.kind == LEAVE_OUT:
-            stranger = label is not None and label.stranger
+            stranger = said.stranger if said else label is not None and label.stranger
             rows.append(replace(row, stranger=stranger, reason="left out by review"))
             continue
         if decision and decision.kind == IT_IS:
             label = Label(decision.person, False)
+        elif said and said.stranger:  # each may be somebody else
+            label = Label(f"{face.photo}, face {face.face}", True)
+        elif said and said.person:
+            label = Label(said.person, False)
+        elif said and not decision:
+            rows.append(replace(row, reason=said.problem or BESIDE))
+            continue
         if label is None:
-            rows.append(replace(row, reason="unlabelled: it lies in no person's folder"))
+            rows.append(replace(row, reason=UNLABELLED))
             continue
         if decision:
             decided.add(i)
+        if decision or said:
+            named.add(i)
         rows.append(replace(row, stranger=label.stranger))
         photos[label][face.batch, face.photo].append(i)
     for label, of_person in photos.items():
@@ -143,10 +160,10 @@ def _labelled(
             continue
         members: list[list[int]] = []
         for photo in of_person.values():
-            named = [i for i in photo if i in decided]
-            members += [[i] for i in named] or [photo]
-            for i in photo if named else ():
-                rows[i] = replace(rows[i], reason="another face in the photo")
+            own = [i for i in photo if i in named]
+            members += [[i] for i in own] or [photo]
+            for i in photo if own else ():
+                rows[i] = replace(rows[i], reason=BESIDE)
         for photo, choice in zip(
             members, choose(members, embeddings, settings.min_agreement, settings.min_lead), strict=True
         ):
@@ -154,7 +171,7 @@ def _labelled(
                 if i == choice.face:
                     rows[i] = replace(rows[i], person=label.person, kept=True, reason="")
                 else:
-                    rows[i] = replace(rows[i], reason=choice.reason or "another face in the photo")
+                    rows[i] = replace(rows[i], reason=choice.reason or BESIDE)
     return rows, decided
 
 
@@ -198,7 +215,7 @@ def _without_conflicts(
     lost: dict[int, str] = {}
     for a, b in [*pairs, *(pair for twins in same.values() for pair in _of_two_names(rows, twins))]:
         one, other = rows[a], rows[b]
-        if not (one.kept and other.kept) or one.person == other.person:
+        if not (one.kept and other.kept) or one.person == other.person or (one.stranger and other.stranger):
             continue
         why = f"{TWO_NAMES}: {' and '.join(sorted((str(one.person), str(other.person))))}"
         ahead = 0.0 if one.score is None or other.score is None else one.score - other.score
@@ -234,24 +251,26 @@ def _placed(
     pairs: Sequence[tuple[int, int]],
     batches: Sequence[str],
     split: SplitSettings,
-    sources: Mapping[tuple[str, str], str],
+    known: Known,
 ) -> list[DatasetRow]:
     """Groups and sides. Groups are of photos, so a photo's faces are never on two sides.
 
     pairs: near-duplicates, as rows of `earlier` and `rows` one after the other.
     """
-    number = {batch: i for i, batch in enumerate(batches)}
     photo_of: dict[tuple[str, str], int] = {}
     every = [*earlier, *rows]
     of_face = [photo_of.setdefault((row.batch, row.photo), len(photo_of)) for row in every]
-    sha256 = {of_face[i]: row.photo_sha256 for i, row in enumerate(every)}
-    order = {photo: number.get(batch, -1) for (batch, _), photo in photo_of.items()}
+    first_row = {photo: i for i, photo in reversed(list(enumerate(of_face)))}
+    shown = [every[first_row[photo]] for photo in range(len(photo_of))]
+    turns = [_turn(row, batches, known.first) for row in shown]
+    number = {turn: i for i, turn in enumerate(sorted(set(turns)))}
+    order = [number[turn] for turn in turns]
     of_source: dict[str, list[int]] = defaultdict(list)
     for key, photo in sorted(photo_of.items(), key=lambda item: (order[item[1]], item[1])):
-        if key in sources:
-            of_source[sources[key]].append(photo)
+        if key in known.sources:
+            of_source[known.sources[key]].append(photo)
     placed = place(
-        [PhotoToPlace(order[photo], sha256[photo], _people_of(name)) for (_, name), photo in photo_of.items()],
+        [PhotoToPlace(order[i], row.photo_sha256, _people_of(row, known.first)) for i, row in enumerate(shown)],
         [
             *((of_face[a], of_face[b]) for a, b in pairs if of_face[a] != of_face[b]),
             *(pair for photos in of_source.values() for pair in tied(photos)),
@@ -271,10 +290,26 @@ def _placed(
     return found
 
 
-def _people_of(photo: str) -> frozenset[str]:
-    """Whom a photo's folder names: nothing that is found out later moves it to another side."""
-    label = label_of(photo)
-    return frozenset() if label is None or label.stranger else frozenset({label.person})
+def _turn(row: DatasetRow, batches: Sequence[str], first: Mapping[str, FirstSaid]) -> tuple[int, int, str]:
+    """When a photo is placed: batch by batch; those of a folder together, then those without one as they were labelled,
+    then the rest. So what is labelled later moves nothing of its batch.
+    """
+    batch = batches.index(row.batch) if row.batch in batches else -1
+    if batch < 0 or label_of(row.photo):
+        return batch, 0, ""
+    said = first.get(row.photo_sha256)
+    return (batch, 1, said.at) if said else (batch, 2, "")
+
+
+def _people_of(row: DatasetRow, first: Mapping[str, FirstSaid]) -> frozenset[str]:
+    """Whom a photo's folder names, or else what was first said of it: nothing that is found out later moves it to
+    another side. Of a photo that is not here any more, whose face it was.
+    """
+    if label := label_of(row.photo):
+        return frozenset() if label.stranger else frozenset({label.person})
+    if said := first.get(row.photo_sha256):
+        return said.people
+    return frozenset({row.person}) if row.split and row.person else frozenset()
 
 
 def _without_the_few(rows: list[DatasetRow], earlier: list[DatasetRow], min_faces: int) -> list[DatasetRow]:

@@ -11,6 +11,8 @@
 - A photo that is a near-duplicate of older photos on *different* sides can be on neither, and is left out.
 - Photos count as the person's whose folder they lie in, whether their faces are kept or not: what is found out about a
   label, or decided about it, moves no photo.
+- Photos without a folder count as of whom the first answer of a labeller says they show, and are placed in the order of
+  those answers, after the folders of their batch: each answer is like a batch of its own, so a later one moves nothing.
 """
 
 import hashlib
@@ -25,7 +27,9 @@ BRIDGE = "near-duplicate of photos on both sides of the split"
 
 @dataclass(frozen=True)
 class PhotoToPlace:
-    """A photo as the split sees it: its batch's number, its content's hash, and whom it shows."""
+    """A photo as the split sees it: its batch's number (or the number of its turn), its content's hash, and whom it
+    shows.
+    """
 
     batch: int
     sha256: str
@@ -92,9 +96,10 @@ def place(
     for i, known in placed.items():
         for person in photos[i].people if known.side else ():
             held[person].add(known.group)
-    fresh_photos = [i for i in range(len(photos)) if i not in placed]
-    for batch in sorted({photos[i].batch for i in fresh_photos}):
-        members = [i for i in fresh_photos if photos[i].batch == batch]
+    batches: dict[int, list[int]] = defaultdict(list)
+    for i in (i for i in range(len(photos)) if i not in placed):
+        batches[photos[i].batch].append(i)
+    for _, members in sorted(batches.items()):
         fresh: dict[str, set[str]] = defaultdict(set)  # the groups of each person that this batch brings
         for component in _components(members, neighbours):
             older = {placed[j].group for i in component for j in neighbours[i] if j in placed and placed[j].side}
@@ -112,6 +117,8 @@ def place(
         for person in sorted(fresh, key=lambda person: (person == "", person)):
             new = sorted((group for group in fresh[person] if group not in sides), key=lambda g: (chance(g, salt), g))
             held[person] |= fresh[person]
+            if not new:
+                continue
             have = Counter(sides[group] for group in held[person] if group in sides)
             quota = _quota(len(held[person]), test, val)
             for group in new:

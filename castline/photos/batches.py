@@ -137,22 +137,25 @@ def _problem(path: Path) -> tuple[str, str]:
 
 
 def check_batches(folders: Iterable[Path]) -> Counter[str]:
-    """Photos per person over all batches, once they are enough to learn from and to test on.
+    """Photos per person's folder over all batches, once they are enough to learn from and to test on.
 
-    Called before any work. Batches that are not on this machine are passed over, and people then not counted.
+    Called before any work. Batches that are not on this machine are passed over, and people then not counted; nor are
+    they where photos lie in no person's folder, since labels can name whoever is in them.
 
     Raises: DataError when a batch is empty, nobody or only one person is in them, or a person has one photo.
     """
     folders = list(folders)
     present = [folder for folder in folders if folder.is_dir()]
     people: Counter[str] = Counter()
+    to_label = False
     for folder in present:
         entries = walk(folder)
         if not any(not entry.problem for entry in entries):
             raise DataError(f"{folder}: there is no photo in this batch", "put photos into it, or take it off the list")
-        labels = (label_of(entry.name) for entry in entries if not entry.problem)
+        labels = [label_of(entry.name) for entry in entries if not entry.problem]
         people.update(label.person for label in labels if label and not label.stranger)
-    if len(present) < len(folders):
+        to_label = to_label or None in labels
+    if len(present) < len(folders) or to_label:
         return people
     if len(people) < 2:
         who = f"only {next(iter(people))!r} is" if people else "nobody is"

@@ -25,8 +25,8 @@ __all__ = ["BUNDLE", "SHAPING", "Batch", "Facts", "facts_at", "facts_here", "fla
 BUNDLE = "models/recognizer"
 # What a model is made of. The sections that are missing here say how it is shipped, or on what machine it is made.
 SHAPING = (
-    "data", "photos", "detector", "reference_model", "curation", "split", "base_model", "augmentation", "head",
-    "training", "open_set",
+    "data", "photos", "detector", "reference_model", "labels", "curation", "split", "base_model", "augmentation",
+    "head", "training", "open_set",
 )  # fmt: skip
 
 

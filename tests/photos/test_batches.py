@@ -79,7 +79,6 @@ def test_names_that_could_mean_something_else_are_no_batches(name: str) -> None:
     [
         ([], "no photo in this batch"),
         (["ann/1.jpg", "ann/2.jpg"], "only 'ann' is labelled"),
-        (["1.jpg", "2.jpg"], "nobody is labelled"),
         (["ann/1.jpg", "ann/2.jpg", "bob/1.jpg"], "one photo only of 'bob'"),
         (["_strangers/x/1.jpg", "_strangers/y/1.jpg"], "nobody is labelled"),
     ],
@@ -94,5 +93,8 @@ def test_photos_are_counted_over_all_batches(tmp_path: Path) -> None:
     one = touch(tmp_path / "one", "ann/1.jpg", "bob/1.jpg", "bob/2.jpg", "_strangers/z/1.jpg")
     two = touch(tmp_path / "two", "ann/1.jpg")
     assert check_batches([one, two]) == {"ann": 2, "bob": 2}
+    # Photos without a folder may show whomever: labels come later.
+    assert check_batches([touch(tmp_path / "pile", "1.jpg", "2.jpg")]) == {}
+    assert check_batches([touch(tmp_path / "mixed", "ann/1.jpg", "2.jpg")]) == {"ann": 1}
     # With a batch that is not on this machine, nobody can say that a person's photos are too few.
     assert check_batches([one, tmp_path / "elsewhere"]) == {"ann": 1, "bob": 2}
