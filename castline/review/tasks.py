@@ -40,7 +40,7 @@ def label_studio_tasks(cases: Sequence[Case], root: Path, data: Path = Path("dat
         {
             "data": {
                 "image": f"/data/local-files/?d={quote(_below(root, data / case.batch / case.photo), safe='/')}",
-                "question": f"Is this {short(case.name)}? {short(case.why, 140)}",
+                "question": f"{f'Is this {short(case.name)}' if case.name else 'Who is this'}? {short(case.why, 140)}",
                 "photo": f"{case.batch}/{case.photo}",
                 "sha256": case.sha256,
                 "face": case.face,

@@ -14,9 +14,12 @@ from castline.curation.decisions import Decision
 from castline.curation.settings import CurationSettings, SplitSettings
 from castline.errors import DataError
 from castline.faces.quality import Quality
+from castline.labels.gather import FirstSaid
+from castline.labels.said import Said
 
 GOOD = Quality(60.0, 1.0, 120.0, 40.0, 0.0, 0.0)
 CURATION, SPLIT = CurationSettings(), SplitSettings()
+KEEP = Decision("keep")
 SIDES = {"train", "val", "test"}
 
 
@@ -65,6 +68,16 @@ class Photos:
     def decided(self, *decisions: tuple[int, Decision]) -> Known:
         faces = self.faces
         return Known(decisions={(faces[i].photo_sha256, faces[i].face): decision for i, decision in decisions})
+
+    def heard(self, *labels: tuple[int, Said], at: Sequence[str] = ()) -> Known:
+        """Labels of faces, given one after the other, or `at` those times."""
+        said, first = {}, {}
+        for turn, (i, one) in enumerate(labels):
+            sha256 = self.faces[i].photo_sha256
+            said[sha256, self.faces[i].face] = one
+            told = FirstSaid(at[turn] if at else f"{turn:06}", frozenset({one.person} - {""}))
+            first[sha256] = min(first.get(sha256, told), told, key=lambda told: told.at)
+        return Known(said=said, first=first)
 
 
 def test_every_face_has_its_row_and_good_ones_are_kept() -> None:
@@ -216,16 +229,97 @@ def test_too_few_people_are_an_error_that_says_why() -> None:
         photos.rows_of()
 
 
+def test_labels_stand_against_the_folder_and_decisions_against_labels() -> None:
+    photos = Photos().cast()
+    group = [photos.add("p0/group.jpg", who, face=face, file="g") for face, who in enumerate(("p0", "p1", "eve", "x"))]
+    loose = photos.add("loose.jpg", "p2")
+    known = photos.heard(
+        *zip(group, (Said(), Said("p1"), Said(stranger=True), Said(problem="labellers disagree: p0, p1")), strict=True),
+        (loose, Said("p2")),
+    )
+    rows = photos.rows_of(known)
+    assert [(rows[i].person, rows[i].stranger, rows[i].kept, rows[i].reason) for i in (*group, loose)] == [
+        (None, False, False, "another face in the photo"),
+        ("p1", False, True, ""),
+        ("p0/group.jpg, face 2", True, True, ""),
+        (None, False, False, "labellers disagree: p0, p1"),
+        ("p2", False, True, ""),
+    ]
+    assert rows[loose].split in SIDES and rows[group[1]].split in SIDES and rows[group[2]].split is None
+    decided = photos.decided((group[0], Decision("it is", "p0")), (group[1], Decision("leave out")), (group[3], KEEP))
+    rows = photos.rows_of(replace(known, decisions=decided.decisions))
+    assert [(rows[i].person, rows[i].kept) for i in group] == [
+        ("p0", True),
+        (None, False),
+        ("p0/group.jpg, face 2", True),
+        ("p0", True),  # kept under the only name that is left, the folder's
+    ]
+
+
+def test_labels_are_judged_as_folders_are() -> None:
+    photos = Photos().cast()
+    wrong, poor = photos.add("a.jpg", "p1"), photos.add("b.jpg", "p0", quality=replace(GOOD, sharpness=0.0))
+    rows = photos.rows_of(photos.heard((wrong, Said("p0")), (poor, Said("p0"))))
+    assert rows[wrong].reason.startswith("may be somebody else: closer to p1") and rows[wrong].person == "p0"
+    assert rows[poor].reason.startswith("too blurred")
+
+
+def test_a_cluster_names_one_face_and_the_folder_says_nothing_of_the_others() -> None:
+    photos = Photos().cast()
+    two = [photos.add("p0/two.jpg", who, face=face, file="two") for face, who in enumerate(("p0", "p1"))]
+    rows = photos.rows_of(photos.heard((two[0], Said("p0"))))
+    assert [(rows[i].person, rows[i].reason) for i in two] == [("p0", ""), (None, "another face in the photo")]
+
+
+def test_a_pile_without_folders_is_divided_by_person() -> None:
+    photos = Photos()
+    pile = [(photos.add(f"{n}.jpg", f"p{n % 6}"), f"p{n % 6}") for n in range(60)]
+    with pytest.raises(DataError, match=r"60 × unlabelled(.|\n)*next: label them: castline label push --batch one"):
+        photos.rows_of()
+    known = photos.heard(*((i, Said(person)) for i, person in pile))
+    rows = photos.rows_of(known)
+    for person in {person for _, person in pile}:
+        sides = [row.split for row in rows if row.person == person]
+        assert (sides.count("train"), sides.count("val"), sides.count("test")) == (7, 1, 2)
+    few = photos.rows_of(photos.heard(*((i, Said(person)) for i, person in pile[:12])))
+    assert [few[i].split for i, _ in pile[:12]] == [rows[i].split for i, _ in pile[:12]] == ["train"] * 6 + ["test"] * 6
+    assert few[-1].reason.startswith("unlabelled") and not few[-1].kept
+
+
+def test_what_a_version_has_seen_of_a_pile_counts_for_the_split() -> None:
+    photos = Photos()
+    pile = [(photos.add(f"{n}.jpg", f"p{n % 6}"), Said(f"p{n % 6}")) for n in range(60)]
+    seen = photos.rows_of(photos.heard(*pile))
+    new = Photos()
+    more = [(new.add(f"new {n}.jpg", f"p{n % 6}", batch="two"), Said(f"p{n % 6}")) for n in range(12)]
+    rows = new.rows_of(replace(new.heard(*more), seen=seen), ["two"])
+    both = Photos()
+    both.faces, both.rows = photos.faces + new.faces, photos.rows + new.rows
+    full = both.rows_of(both.heard(*pile, *((i + 60, said) for i, said in more)))
+    assert [row.split for row in full[60:]] == [row.split for row in rows]
+
+
+def test_copies_of_a_strangers_photo_are_no_two_names() -> None:
+    photos = Photos().cast()
+    crowd = [photos.add(f"crowd {n}.jpg", "eve", look="a moment") for n in range(2)]
+    rows = photos.rows_of(photos.heard(*((i, Said(stranger=True)) for i in crowd)))
+    assert all(rows[i].kept and rows[i].stranger for i in crowd)
+
+
 @st.composite
 def deliveries(draw: st.DrawFn) -> tuple[Photos, Known, int]:
-    """Up to three batches of photos: some wrong labels, poor ones, copies of files and looks, alike pairs, sources."""
+    """Up to three batches of photos: some wrong labels, poor ones, copies of files and looks, alike pairs, sources;
+    some without a folder, of which most are labelled.
+    """
     photos = Photos()
     sources = {}
+    labels: list[tuple[int, Said]] = []
     for batch in ("one", "two", "three"):
         for number in range(draw(st.integers(4, 14))):
             person = draw(st.sampled_from("abcd"))
-            path = f"{person}/{number}.jpg"
-            photos.add(
+            folder, said = draw(st.sampled_from([(f"{person}/", None)] * 4 + [("", Said(person))] * 2 + [("", None)]))
+            path = f"{folder}{number}.jpg"
+            face = photos.add(
                 path,
                 draw(st.sampled_from([person] * 6 + ["a", "stranger"])),
                 batch=batch,
@@ -233,13 +327,16 @@ def deliveries(draw: st.DrawFn) -> tuple[Photos, Known, int]:
                 quality=draw(st.sampled_from([GOOD] * 6 + [replace(GOOD, sharpness=0.0)])),
                 look=draw(st.sampled_from([None] * 4 + ["look 1", "look 2"])),
             )
+            labels += [(face, said)] if said else []
             source = draw(st.sampled_from([None] * 4 + ["film 1", "film 2"]))
             if source:
                 sources[batch, path] = source
     index = st.integers(0, len(photos.faces) - 1)
     alike = np.array(draw(st.lists(st.tuples(index, index), max_size=8)), np.int64).reshape(-1, 2)
     last = sum(face.batch != "three" for face in photos.faces)
-    return photos, Known(alike=alike[alike[:, 0] != alike[:, 1]], sources=sources), last
+    moments = draw(st.lists(st.sampled_from("123456789"), min_size=len(labels), max_size=len(labels)))
+    heard = photos.heard(*labels, at=moments)
+    return photos, replace(heard, alike=alike[alike[:, 0] != alike[:, 1]], sources=sources), last
 
 
 @given(deliveries())
@@ -274,3 +371,30 @@ def test_no_group_crosses_the_split_and_a_new_batch_moves_nothing(delivered: tup
         # What is known of a person grows, so a face may be left out or taken back; it never changes sides.
         assert one.split == two.split or None in (one.split, two.split)
         assert one.random_split == two.random_split or None in (one.random_split, two.random_split)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 4), st.booleans()), min_size=6, max_size=40), st.data()
+)
+@settings(max_examples=40, deadline=None)
+def test_what_is_labelled_later_moves_nothing(pile: list[tuple[str, int, bool]], data: st.DataObject) -> None:
+    """pile: of each photo whom it shows, a moment that it shares with others, and whether it lies in a folder."""
+    photos = Photos()
+    labels = []
+    for number, (person, look, in_folder) in enumerate(pile):
+        i = photos.add(
+            f"{person}/{number}.jpg" if in_folder else f"{number}.jpg",
+            person,
+            look=look or None if look < 3 else number,
+        )
+        labels += [] if in_folder else [(i, Said(person))]
+    moments = [str(data.draw(st.integers(0, 9))) for _ in labels]
+    then = data.draw(st.sampled_from("0123456789"))
+    earlier = [(label, moment) for label, moment in zip(labels, moments, strict=True) if moment <= then]
+    try:
+        before = photos.rows_of(photos.heard(*(label for label, _ in earlier), at=[moment for _, moment in earlier]))
+        after = photos.rows_of(photos.heard(*labels, at=moments))
+    except DataError:
+        return
+    for one, two in zip(before, after, strict=True):
+        assert one.split == two.split or None in (one.split, two.split)

@@ -193,3 +193,16 @@ def test_tables_that_do_not_belong_together_are_an_error(project: Path) -> None:
     (project / "build/dataset.parquet").unlink()
     with pytest.raises(DataError, match="no such table"):
         review(project)
+
+
+def test_faces_that_labellers_disagree_about_are_shown_also_where_nobody_is_named(project: Path) -> None:
+    path = project / "build/dataset.parquet"
+    rows = tables.read(path).to_pylist()
+    lost = next(row for row in rows if row["photo"] == "lost.jpg")
+    lost["reason"] = "labellers disagree: alma, bruno"
+    tables.write(path, tables.DATASET, rows)
+    folder = review(project)
+    page = Page((folder / "review.html").read_text(encoding="utf-8"))
+    assert "4 faces" in page.text and "Not named yet" in page.text and lost["reason"] in page.text
+    questions = [task["data"]["question"] for task in json.loads((folder / "tasks.json").read_text(encoding="utf-8"))]
+    assert "Who is this? labellers disagree: alma, bruno" in questions
