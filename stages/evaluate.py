@@ -15,6 +15,7 @@ from castline.evaluation import plots
 from castline.evaluation.changes import Changes, changes_between
 from castline.evaluation.groups import CONDITIONS, Grouping, PeopleFile, by_condition, by_people, read_people
 from castline.evaluation.identification import Identification
+from castline.evaluation.labelling import read_labelling
 from castline.evaluation.measures import Evaluation, Funnel
 from castline.evaluation.remembering import Remembering
 from castline.evaluation.report import MAX_ASIDES, MAX_MISTAKES, Aside, Mistake, ReportContent, Training, write_report
@@ -80,6 +81,7 @@ def main() -> None:
         not_in_cast=people.unknown,
         left_out=found.left_out(),
         doubtful=found.doubtful(),
+        labelling=read_labelling(REPORTS / "labels.json"),
         changes=changed(params.read("report", ReportSettings)),
     )
     write_report(REPORTS / "index.html", content)

@@ -18,6 +18,7 @@ from castline.evaluation import plots
 from castline.evaluation.changes import Changes
 from castline.evaluation.groups import FEW_FACES, FEW_PEOPLE, Group, Grouping
 from castline.evaluation.identification import Identification
+from castline.evaluation.labelling import Labelling
 from castline.evaluation.measures import FARS, Evaluation, Funnel, most_confused, wilson_interval
 from castline.evaluation.plots import Curves
 from castline.evaluation.remembering import Remembering
@@ -40,6 +41,7 @@ MAX_ASIDES = 12
 MAX_PAIRS = 8
 MAX_REASONS = 12
 MAX_GROUPS = 15
+MAX_PEOPLE = 10
 # With fewer test faces a person's figure is an anecdote: at 5 of 5 the interval still reaches down to 57 %.
 FEW_OF_A_PERSON = 5
 
@@ -99,7 +101,7 @@ class ReportContent:
     identification: of strangers and calibration. random_top1: how many of how many test faces are named right when
     photos are divided at random, near-duplicates and all. groupings: by what people.csv says, and by conditions.
     not_in_cast: names in people.csv that the model does not have. left_out, doubtful: pictures, the most telling first.
-    changes: since a release.
+    labelling: what people said in Label Studio. changes: since a release.
     """
 
     title: str
@@ -116,6 +118,7 @@ class ReportContent:
     not_in_cast: Sequence[str] = ()
     left_out: Sequence[Aside] = ()
     doubtful: Sequence[Aside] = ()
+    labelling: Labelling | None = None
     changes: Changes | None = None
 
 
@@ -155,6 +158,8 @@ def render_report(content: ReportContent) -> str:
             for title, asides in (("Left out", content.left_out), ("Kept, but doubtful", content.doubtful))
             if asides
         ],
+        labelling=content.labelling,
+        most_people=MAX_PEOPLE,
         changes=content.changes,
         warnings=_warnings(content),
     )

@@ -2,11 +2,13 @@
 
 import base64
 import io
+import json
 import re
 from dataclasses import dataclass, field
 from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from PIL import Image
 from castline.evaluation.changes import State, changes_between
 from castline.evaluation.groups import CONDITIONS, Grouping, PeopleFile, by_condition, by_people
 from castline.evaluation.identification import Identification
+from castline.evaluation.labelling import Labelling, Person, read_labelling
 from castline.evaluation.measures import Evaluation, Funnel
 from castline.evaluation.plots import Curves
 from castline.evaluation.report import (
@@ -125,6 +128,19 @@ def grouped(evaluation: Evaluation, of_people: dict[str, str], column: str = "te
     return [*by_people(PeopleFile({column: of_people}), who, right), *by_condition(measured, who, right)]
 
 
+def labelled(name: str, **more: Any) -> Labelling:
+    said = {
+        "rule": "majority", "photos": 20, "photos_of_several": 10, "clusters": 1,
+        "faces": {"boxed": 30, "missed_by_detector": 3, "named": 24, "strangers": 2, "disagreed": 1},
+        "agreement": {"faces": 10, "alpha": 0.72, "same_name": 0.9, "mean_iou": 0.8},
+        "not_used": {name: 2},
+        "labellers": {name: {"photos": 20, "compared": 10, "same_name": 0.9}, "8": {"photos": 1, "compared": 0}},
+        "pairs": {name: {"faces": 10, "boxed_by_both": 9, "named_by_both": 9}},
+        "people": [Person(name, 1, 2)] * 12,
+    }  # fmt: skip
+    return Labelling(**{**said, **more})
+
+
 def full(names: list[str], wrong: float = 0.6) -> ReportContent:
     """A report with every section, and `names` wherever a name can come from outside."""
     evaluation = made_up(names, wrong)
@@ -147,6 +163,7 @@ def full(names: list[str], wrong: float = 0.6) -> ReportContent:
         not_in_cast=[name],
         left_out=[Aside(chip(), name, name, f"{name}.jpg")] * 20,
         doubtful=[Aside(chip(), "", name)],
+        labelling=labelled(name),
         changes=changes_between(
             name,
             State({"top1": 0.5, name: 1}, {}, {"head.kind": name, name: 1}, [name], {name: (0, 3), "ben": (1, 2)}),
@@ -344,3 +361,39 @@ def test_pictures_of_what_was_left_out_have_reasons(page: Page) -> None:
     assert "Left out: some of them" in page.words
     assert "Kept, but doubtful: the labels look doubtful" in page.words
     assert page.words.count("no label") == 1
+
+
+def test_the_labels_section_says_how_far_labellers_agree_and_what_is_open() -> None:
+    words = Page(render_report(ReportContent("Report", labelling=labelled("anna")))).words
+    for said in (
+        "People labelled 20 photos and 1 cluster of faces",
+        "the same name 90.0 % of the time",
+        "Krippendorff's alpha is 0.720: good enough for tentative conclusions",
+        "1 face is left out because labellers disagree and the rule (majority) does not settle it",
+        "Of 30 faces that they boxed, the detector missed 3 (10.0 %",
+        "2 more, agreed on at least as often",
+    ):
+        assert said in words
+
+
+def test_one_labeller_is_no_agreement() -> None:
+    faces = {"boxed": 0, "missed_by_detector": 0, "named": 0, "strangers": 0, "disagreed": 0}
+    alone = labelled("anna", photos_of_several=0, agreement={"faces": 0}, people=[], pairs={}, faces=faces, not_used={})
+    words = Page(render_report(ReportContent("Report", labelling=alone))).words
+    assert "No photo was labelled by two" in words and "alpha" not in words and "the detector missed" not in words
+
+
+@pytest.mark.parametrize(("alpha", "words"), [(0.9, "reliable"), (0.7, "tentative"), (0.1, "unreliable"), (None, "")])
+def test_alpha_in_words(alpha: float | None, words: str) -> None:
+    said = labelled("anna", agreement={} if alpha is None else {"alpha": alpha}).words
+    assert words in said and bool(words) == bool(said)
+
+
+def test_what_the_dataset_stage_wrote_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "labels.json"
+    path.write_text('{"photos": 0}')
+    assert read_labelling(path) is None
+    people = {"anna": {"same": 4, "said": 4}, "ben": {"same": 2, "said": 4}, "cleo": {"same": 0, "said": 1}}
+    path.write_text(json.dumps({**vars(labelled("x")), "people": people}))
+    read = read_labelling(path)
+    assert read is not None and [person.name for person in read.people] == ["cleo", "ben", "anna"]
