@@ -33,6 +33,12 @@ def photos(folder: Path) -> Path:
     return folder
 
 
+def answer(labeller: int, name: str) -> dict[str, object]:
+    """What Label Studio has of a labeller who boxed most of a photo."""
+    value = {"x": 10, "y": 10, "width": 80, "height": 80, "rotation": 0, "rectanglelabels": [name]}
+    return {"completed_by": labeller, "result": [{"id": "r", "type": "rectanglelabels", "value": value}]}
+
+
 def ran(output: str) -> list[str]:
     return re.findall(r"Running stage '([^']+)'", output)
 
@@ -152,7 +158,9 @@ def test_a_new_batch_runs_for_its_own_photos_and_moves_no_other(project: Path, t
     assert Scorer.read(elsewhere / "build/model/head.safetensors").people == (*PEOPLE, "kamal")
 
 
-def test_decisions_count_at_the_next_run_and_what_does_not_fit_is_said(project: Path, tmp_path: Path) -> None:
+def test_decisions_and_labels_count_at_the_next_run_and_what_does_not_fit_is_said(
+    project: Path, tmp_path: Path
+) -> None:
     elsewhere = tmp_path / "project"
     shutil.copytree(project, elsewhere, symlinks=True)
     assert "faces to look at: build/review/review.html" in run(elsewhere, "castline", "review")
@@ -168,11 +176,17 @@ def test_decisions_count_at_the_next_run_and_what_does_not_fit_is_said(project: 
     (labels / "sources.csv").write_text(
         "photo,source\none/bruno/bruno_01.jpg,a shoot\none/bruno/bruno_02.jpg,a shoot\n"
     )
+    (labels / "batches").mkdir()
+    task = {"data": {"photo": "one/chidi/chidi_02.jpg"}, "annotations": [answer(6, "chidi"), answer(7, "alma")]}
+    (labels / "batches/one.json").write_text(json.dumps([task]))
     output = run(elsewhere, "dvc", "repro", "dataset")
     assert ran(output) == ["dataset"]
+    assert "labellers disagree on 1 photos: castline label push --batch one --disagreements" in output
+    assert json.loads((elsewhere / "reports/labels.json").read_text())["faces"]["disagreed"] == 1
     assert "labels/review.json: 1 of its entries fit no face that was found: 000000000000…" in output
     after = {row["photo"]: row for row in tables.read(elsewhere / "build/dataset.parquet").to_pylist()}
     assert after["alma/alma_02.jpg"]["reason"] == "left out by review"
+    assert after["chidi/chidi_02.jpg"]["reason"] == "labellers disagree: alma, chidi"
     # The same file lies under edda's name, too: it counts once.
     assert (after["lost.jpg"]["person"], after["lost.jpg"]["group"]) == ("edda", after["edda/edda_01.jpg"]["group"])
     assert sorted(after[photo]["kept"] for photo in ("lost.jpg", "edda/edda_01.jpg")) == [False, True]
@@ -185,6 +199,7 @@ def test_decisions_count_at_the_next_run_and_what_does_not_fit_is_said(project: 
     assert "labels/review.json: not readable as JSON" in output and "Traceback" not in output
     (labels / "review.json").unlink()
     (labels / "sources.csv").unlink()
+    shutil.rmtree(labels / "batches")
     assert ran(run(elsewhere, "dvc", "repro", "dataset")) == []  # from the run-cache
 
 

@@ -57,6 +57,15 @@ def test_own_photos_take_the_samples_place_and_stay_where_they_are(
     assert not any(path.is_file() for path in Path(".dvc/cache").rglob("*"))
 
 
+def test_a_pile_of_photos_without_folders_is_a_batch_too(clone: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    pile = tmp_path_factory.mktemp("pile")
+    for number in range(3):
+        (pile / f"{number}.jpg").write_bytes(bytes([number]))
+    found = project.use_batch(pile, "pile")
+    assert (found.people, found.unlabelled, batches()) == ({}, 3, ["pile"])
+    assert [found.batch for found in project.check_data()] == ["pile"]
+
+
 def test_a_delivery_is_added_to_the_sample_and_the_samples_batches_stay_the_same(
     clone: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -369,6 +369,7 @@ def test_the_labels_section_says_how_far_labellers_agree_and_what_is_open() -> N
         "People labelled 20 photos and 1 cluster of faces",
         "the same name 90.0 % of the time",
         "Krippendorff's alpha is 0.720: good enough for tentative conclusions",
+        "as often as by chance. Their boxes overlap by 80.0 % (mean IoU).",
         "1 face is left out because labellers disagree and the rule (majority) does not settle it",
         "Of 30 faces that they boxed, the detector missed 3 (10.0 %",
         "2 more, agreed on at least as often",

@@ -246,3 +246,8 @@ def test_nothing_in_an_export_is_a_crash(
     ]
     _, problems = reading(tmp_path_factory.mktemp("any"), entries)
     assert all(count > 0 for count in problems.values())
+
+
+def test_the_page_on_labels_lists_what_is_counted() -> None:
+    text = (Path(__file__).parents[2] / "docs/labelling_agreement.md").read_text(encoding="utf-8")
+    assert [line.split("`")[1] for line in text.splitlines() if line.startswith("| `")][4:] == list(PROBLEMS)
