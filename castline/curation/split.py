@@ -96,11 +96,12 @@ def place(
     for i, known in placed.items():
         for person in photos[i].people if known.side else ():
             held[person].add(known.group)
+    have = defaultdict(Counter[str], {person: Counter(map(sides.__getitem__, held[person])) for person in held})
     batches: dict[int, list[int]] = defaultdict(list)
     for i in (i for i in range(len(photos)) if i not in placed):
         batches[photos[i].batch].append(i)
     for _, members in sorted(batches.items()):
-        fresh: dict[str, set[str]] = defaultdict(set)  # the groups of each person that this batch brings
+        brought: dict[str, set[str]] = defaultdict(set)  # the groups of each person that this batch brings
         for component in _components(members, neighbours):
             older = {placed[j].group for i in component for j in neighbours[i] if j in placed and placed[j].side}
             if len({sides[group] for group in older}) > 1:
@@ -110,20 +111,18 @@ def place(
             group = min(older) if older else min(photos[i].sha256 for i in component)
             placed |= {i: Placed(group, sides.get(group, "")) for i in component}
             for person in {person for i in component for person in photos[i].people}:
-                (held if older else fresh)[person].add(group)
+                brought[person].add(group)
             if not older:
-                fresh[""].add(group)
+                brought[""].add(group)
         # Photos of nobody in the cast come last, divided among themselves.
-        for person in sorted(fresh, key=lambda person: (person == "", person)):
-            new = sorted((group for group in fresh[person] if group not in sides), key=lambda g: (chance(g, salt), g))
-            held[person] |= fresh[person]
-            if not new:
-                continue
-            have = Counter(sides[group] for group in held[person] if group in sides)
+        for person in sorted(brought, key=lambda person: (person == "", person)):
+            more = sorted(brought[person] - held[person], key=lambda group: (chance(group, salt), group))
+            held[person].update(more)
+            have[person].update(sides[group] for group in more if group in sides)
             quota = _quota(len(held[person]), test, val)
-            for group in new:
-                sides[group] = next((side for side in ("test", "val") if have[side] < quota[side]), "train")
-                have[sides[group]] += 1
+            for group in (group for group in more if group not in sides):
+                sides[group] = next((side for side in ("test", "val") if have[person][side] < quota[side]), "train")
+                have[person][sides[group]] += 1
         placed |= {i: Placed(placed[i].group, sides[placed[i].group]) for i in members if placed[i].side is not None}
     return [placed[i] for i in range(len(photos))]
 

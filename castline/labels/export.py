@@ -10,6 +10,7 @@ Source: Label Studio 1.23, web/libs/editor/src/regions/RectRegion.jsx.
 
 import json
 import math
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping
@@ -54,6 +55,9 @@ PROBLEMS = {
 }
 """Why something was not used, and what it means."""
 
+OTHERS = "others"
+"""The control of a cluster's form for the numbers, from 1, of faces that are somebody else's."""
+
 LONGEST = 100
 """Characters of a name."""
 
@@ -75,7 +79,7 @@ class Box:
 class Annotation:
     """A finished answer. number: in Label Studio. labeller: the user's number. at, changed: when it was given and last
     changed, UTC, as text that sorts; empty where unknown. truth: marked as ground truth. name: said of the whole task,
-    as of a cluster of faces; else empty.
+    as of a cluster of faces; else empty. others: of a cluster, the places (0, 1, ...) of faces that are not meant.
     """
 
     number: int
@@ -85,6 +89,7 @@ class Annotation:
     truth: bool
     boxes: tuple[Box, ...] = ()
     name: str = ""
+    others: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -165,11 +170,14 @@ def _task(entry: Mapping[str, Any], problems: Counter[str]) -> Task | None:
 
 
 def _cluster(faces: Any) -> tuple[tuple[str, int], ...]:
-    pairs = [face for face in faces if isinstance(face, list) and len(face) == 2] if isinstance(faces, list) else []
+    """Each face in its place; ("", 0) for what is none."""
+    faces = faces if isinstance(faces, list) else []
+    pairs = [face if isinstance(face, list) and len(face) == 2 else ("", 0) for face in faces]
     return tuple(
         (sha256.lower(), face)
-        for sha256, face in pairs
         if isinstance(sha256, str) and _is_sha256(sha256) and _whole(face) is not None
+        else ("", 0)
+        for sha256, face in pairs
     )
 
 
@@ -189,7 +197,7 @@ def _annotation(
         problems["skipped"] += 1
         return None
     typed: dict[Any, list[Any]] = {}
-    rectangles, chosen, scene = [], [], None
+    rectangles, chosen, others, scene = [], [], [], None
     for region in result:
         region = region if isinstance(region, dict) else {}
         value = region["value"] if isinstance(region.get("value"), dict) else {}
@@ -203,6 +211,8 @@ def _annotation(
             scene = value.get("choices")
         elif kind == "choices" and control == PERSON and whole:
             chosen = _texts(value.get("choices"))
+        elif kind == "choices" and control == OTHERS and whole:
+            others = _texts(value.get("choices"))
         elif control != QUALITY:
             problems["not read"] += 1
 
@@ -230,6 +240,7 @@ def _annotation(
         truth=raw.get("ground_truth") is True,
         boxes=tuple(boxes),
         name=name,
+        others=frozenset(int(one) - 1 for one in others if isinstance(one, str) and re.fullmatch("[0-9]{1,6}", one)),
     )
 
 

@@ -192,13 +192,13 @@ def hear(
     clusters = 0
     for batch in batches:
         for task in _tasks(folder / "clusters" / f"{batch}.json", problems):
-            members = [face for face in task.faces or () if face in known.faces]
+            members = {place: face for place, face in enumerate(task.faces or ()) if face in known.faces}
             if not members:
                 problems["unknown photo"] += 1
                 continue
             clusters += 1
             for answer in _newest(task.annotations, problems).values():
-                for face in members:
+                for face in (face for place, face in members.items() if place not in answer.others):
                     votes[face][answer.labeller] = answer
                     _earliest(first, face[0], answer.at, {answer.name})
     for face, by in votes.items():

@@ -28,11 +28,11 @@ def resolve(names: Mapping[int, str], finished: Collection[int], deciding: Colle
         return Said()
     if not any(names.values()):
         return Said(problem=NAMELESS)
-    votes = Counter(names.values())
+    votes = Counter(name for name in names.values() if name)
     name, count = max(votes.items(), key=lambda vote: vote[1])
-    needed = len(names) // 2 + 1 if rule == "majority" else len(set(finished))
-    if count >= needed and name:
+    if count > votes.total() / 2 if rule == "majority" else count == len(set(finished)):
         return Said(stranger=True) if name == STRANGER else Said(person=name)
-    said = sorted(name for name in votes if name) + ["no name"] * bool(votes[""])
-    silent = rule != "majority" and len(names) < len(set(finished))
-    return Said(problem=f"{DISAGREE}: {', '.join(said + ['no box'] * silent)}")
+    said = sorted(votes)
+    if rule != "majority":
+        said += ["no name"] * ("" in names.values()) + ["no box"] * (len(names) < len(set(finished)))
+    return Said(problem=f"{DISAGREE}: {', '.join(said)}")

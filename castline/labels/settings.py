@@ -15,7 +15,7 @@ class LabelsSettings:
     """The `labels` section of params.yaml.
 
     rule: whose word counts where several people labelled a face. majority: the name that more than half of those gave
-        who boxed it. unanimous: the name that everybody gave who finished the photo. reviewer: what a reviewer says
+        who named it. unanimous: the name that everybody gave who finished the photo. reviewer: what a reviewer says
         stands; photos that no reviewer has seen go by `unanimous`.
     reviewers: their numbers in Label Studio. Annotations marked as ground truth are a reviewer's too.
     min_iou: boxes that overlap at least this much, intersection over union, 0 to 1, are of one face. People draw heads

@@ -18,7 +18,10 @@ TYPICAL = 5
 """Faces of each person that show what the others are compared with."""
 
 # Nobody has to look at these: they follow from what the photos are, not from how they look.
-_PLAIN = ("another face in the photo", "the same file again", "unlabelled", "left out by review", "too few faces")
+_PLAIN = (
+    "another face in the photo", "the same file again", "unlabelled", "boxed, but with no name", "left out by review",
+    "too few faces",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

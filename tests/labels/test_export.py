@@ -207,7 +207,7 @@ def test_a_cluster_is_named_as_a_whole(tmp_path: Path) -> None:
     tasks, problems = reading(
         tmp_path, [task(annotation(choice)), task(annotation(choice), annotation(typed("zoe"), by=7), faces=faces)]
     )
-    assert [task.faces for task in tasks] == [(("a" * 64, 0), ("b" * 64, 2))]
+    assert [task.faces for task in tasks] == [(("a" * 64, 0), ("b" * 64, 2), ("", 0), ("", 0), ("", 0))]
     assert [answer.name for answer in tasks[0].annotations] == ["alma", "zoe"]
     assert problems == {"not read": 1, "nothing said": 1}, "a photo is not named as a whole"
 
