@@ -5,6 +5,7 @@ import typer
 from castline.commands.collect import collect
 from castline.commands.data import data
 from castline.commands.experiments import compose, models, review, tune
+from castline.commands.forget import forget
 from castline.commands.identify import identify
 from castline.commands.share import share
 from castline.commands.versions import compare, promote, release, rollback, versions
@@ -21,7 +22,7 @@ app = typer.Typer(
 )
 for group, name in ((collect, "collect"), (data, "data"), (share, "share")):
     app.add_typer(group, name=name)
-for command in (compose, review, models, tune, identify, release, promote, rollback, versions, compare):
+for command in (compose, review, models, tune, identify, release, promote, rollback, versions, compare, forget):
     app.command()(command)
 
 

@@ -10,11 +10,15 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from castline.errors import CastlineError, ConfigError, DataError
 from castline.photos.batches import DataSettings, Entry, check_batches, check_name, label_of, walk
+
+if TYPE_CHECKING:
+    from castline.forgetting.register import Register
 
 __all__ = [
     "Registered",
@@ -24,6 +28,8 @@ __all__ = [
     "check_in_project",
     "compose",
     "prune",
+    "root",
+    "settle_forgotten",
     "use_batch",
 ]
 
@@ -71,6 +77,15 @@ def compose(overrides: Sequence[str] = (), path: Path = _PARAMS) -> None:
             raise ConfigError(f"conf/ cannot be composed: {error}", "look into conf/config.yaml") from error
         schema.check(made)
         shutil.copyfile(made, path)
+
+
+def settle_forgotten(register: "Register") -> None:
+    """Write into params.yaml what the register says; other settings stay, those composed with overrides, too."""
+    from omegaconf import OmegaConf
+
+    values = OmegaConf.load(_PARAMS)
+    OmegaConf.update(values, "forgotten", asdict(register.settings(_batches())), merge=False)
+    _PARAMS.write_text(OmegaConf.to_yaml(values), encoding="utf-8")
 
 
 def use_batch(photos: Path, batch: str | None) -> Registered:
@@ -137,11 +152,16 @@ def prune(read: Sequence[str]) -> None:
 
     DVC's cache has them, and a run that reads those batches again gets them from it.
     """
-    project = next(folder for folder in (Path.cwd(), *Path.cwd().parents) if (folder / _CONF / "config.yaml").is_file())
+    project = root()
     for kind in ("faces", "embeddings", "features"):
         for table in (project / "build" / kind).glob("*.parquet"):
             if table.name.removesuffix(".parquet").removesuffix(".rejects") not in read:
                 table.unlink()
+
+
+def root() -> Path:
+    """The project's folder: the present one or the nearest above it. DVC composes from wherever it is called."""
+    return next(folder for folder in (Path.cwd(), *Path.cwd().parents) if (folder / _CONF / "config.yaml").is_file())
 
 
 def _register(photos: Path, batch: str | None, keep: list[str]) -> Registered:

@@ -14,6 +14,7 @@ from castline.errors import ConfigError
 from castline.evaluation.settings import OpenSetSettings, ReportSettings
 from castline.export.settings import ExportSettings
 from castline.faces.detection import DetectorSettings
+from castline.forgetting.register import ForgottenSettings
 from castline.labels.settings import LabelsSettings
 from castline.photos.batches import DataSettings
 from castline.photos.decode import PhotoSettings
@@ -38,6 +39,7 @@ SECTIONS: dict[str, type] = {
     "export": ExportSettings,
     "licence": LicenceSettings,
     "report": ReportSettings,
+    "forgotten": ForgottenSettings,
 }
 
 

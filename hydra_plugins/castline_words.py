@@ -3,9 +3,12 @@
 ${unread:...}: the batches that an experiment reads, because DVC has stages for each.
 ${last_release:}, ${commit_of:...}: what the report compares with, because the output of a stage may depend on nothing
 but what DVC sees, and it sees no tags.
+${forgotten:...}: digests of labels/forgotten.csv, a batch each: when somebody is forgotten, batches without them stay.
 """
 
-from omegaconf import ListConfig, OmegaConf
+from dataclasses import asdict
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 
 def unread(batches: list[str], mode: str, start: str) -> ListConfig:
@@ -32,6 +35,16 @@ def commit_of(version: str) -> str:
     return read_registry().find(version).commit if version else ""
 
 
+def forgotten(batches: list[str]) -> DictConfig:
+    """The section of params.yaml that says what labels/forgotten.csv holds."""
+    from castline import project
+    from castline.forgetting.register import FORGOTTEN, read_register
+
+    register = read_register(project.root() / FORGOTTEN)
+    return DictConfig(asdict(register.settings(map(str, batches))))
+
+
+OmegaConf.register_new_resolver("forgotten", forgotten, replace=True)
 OmegaConf.register_new_resolver("last_release", last_release, replace=True)
 OmegaConf.register_new_resolver("commit_of", commit_of, replace=True)
 OmegaConf.register_new_resolver("unread", unread, replace=True)

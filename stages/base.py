@@ -4,6 +4,7 @@ python stages/base.py reference    what curation judges faces by  → build/refe
 python stages/base.py base         where training starts          → build/base, build/seen.parquet
 """
 
+import json
 import sys
 from pathlib import Path
 
@@ -13,7 +14,9 @@ from castline.embedding.base_settings import BaseModelSettings, LicenceSettings
 from castline.embedding.entries import check_licence
 from castline.embedding.onnx_model import ONNX
 from castline.errors import ConfigError, exits_cleanly
+from castline.forgetting.register import ForgottenSettings, read_register
 from castline.training.settings import TrainingSettings
+from castline.training.unlearn import unlearn
 
 BUILD = Path("build")
 
@@ -31,7 +34,16 @@ def main(role: str) -> None:
         if settings.commercial_ok == "no":
             print(f"warning: the licence of {settings.name} forbids commercial use, of what is trained from it too")
     if training.version:
+        register = read_register()
+        register.check(params.read("forgotten", ForgottenSettings))
         released.fetch(training.start, BUILD / role)
+        people, faces = unlearn(BUILD / role, register)
+        if people or faces:
+            print(f"{training.start}: {people} people and {faces} faces are forgotten, and taken out of it")
+            if json.loads((BUILD / role / "base.json").read_text(encoding="utf-8")).get("tuned"):
+                print(
+                    "warning: its base model was tuned on their faces too: -S training.start=pretrained starts without"
+                )
         name = read_bundle(BUILD / role).provenance["base_model"]["name"]
         if name != settings.name:
             raise ConfigError(

@@ -1,5 +1,6 @@
 """All faces and labels in; the dataset out: whose face each is, kept or not and why, which side of the split."""
 
+import shlex
 from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
@@ -17,8 +18,9 @@ from castline.curation.registration import SIDE, inside_of, likeness, picture_of
 from castline.curation.settings import CurationSettings, SplitSettings
 from castline.curation.sources import read_shoots, read_sources
 from castline.curation.wrong_labels import REASON, two_people
-from castline.errors import exits_cleanly
+from castline.errors import DataError, exits_cleanly
 from castline.faces.quality import Quality
+from castline.forgetting.register import read_register
 from castline.labels.gather import COLUMNS, Heard, hear
 from castline.labels.settings import LabelsSettings
 from castline.metrics import write_metrics
@@ -49,6 +51,7 @@ def main() -> None:
 
     known = Known(seen, alike, decisions, read_shoots(batches) | sources, heard.said, heard.first)
     rows = assemble(faces, embeddings, batches, curation, params.read("split", SplitSettings), known)
+    check_forgotten(rows)
     tables.write(Path("build/dataset.parquet"), tables.DATASET, [vars(row) for row in rows])
     named = [None if row.stranger else row.person for row in rows]
     report(rows, rejects, two_people(embeddings, named, [REASON in row.reason + row.doubt for row in rows]))
@@ -133,6 +136,14 @@ def report(rows: list[DatasetRow], rejects: list[dict[str, Any]], second: dict[s
         print(f"  two people under one name? {person!r}: {count} faces agree with each other and not with the rest")
     if second or reasons[REASON] or any(row.doubt for row in kept):
         print(f"{sum(bool(row.doubt) for row in kept)} kept in doubt; to look at them: castline review")
+
+
+def check_forgotten(rows: list[DatasetRow]) -> None:
+    """What was forgotten does not come back by a label. Folders were looked at where faces were found."""
+    register = read_register()
+    named = {row.person for row in rows if (label := label_of(row.photo)) is None or label.person != row.person}
+    for person in sorted(filter(register.knows, filter(None, named))):
+        raise DataError(f"labels/ names {person!r}, who is forgotten", f"castline forget {shlex.quote(person)} --yes")
 
 
 def unfit(path: Path, keys: Collection[tuple[str, object]], what: str) -> None:

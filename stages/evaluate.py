@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from castline.evaluation.measures import Evaluation, Funnel
 from castline.evaluation.remembering import Remembering
 from castline.evaluation.report import MAX_ASIDES, MAX_MISTAKES, Aside, Mistake, ReportContent, Training, write_report
 from castline.evaluation.settings import OpenSetSettings, ReportSettings
+from castline.forgetting.register import read_register
 from castline.metrics import write_metrics
 from castline.photos.batches import DataSettings, label_of
 from castline.scoring import Scorer
@@ -116,7 +118,7 @@ def funnel(batches: list[str], rows: list[dict[str, str]]) -> Funnel:
     rejects = tables.read_many([BUILD / "faces" / f"{batch}.rejects.parquet" for batch in batches]).to_pylist()
     uses = Counter("strangers" if row["stranger"] else row["split"] for row in rows if row["kept"])
     return Funnel(
-        photos=len({(row["batch"], row["photo"]) for row in [*rows, *rejects]}),
+        photos=len({(row["batch"], row["photo"]) for row in rows}) + len(rejects),
         rejected=Counter(row["reason"] for row in rejects),
         faces=len(rows),
         left_out=Counter(row["reason"].split(":")[0] for row in rows if not row["kept"]),
@@ -186,13 +188,19 @@ def changed(settings: ReportSettings) -> Changes | None:
     """Read what the version's commit has, and what was just written here."""
     if not settings.since:
         return None
-    before = facts_at(settings.commit)
+    before, now, register = facts_at(settings.commit), facts_here().state, read_register()
     if not before.params:
         raise DataError(
             f"{settings.since}: its commit {settings.commit[:7]} is not in this clone",
             "git fetch --tags; in a shallow clone git fetch --unshallow",
         )
-    return changes_between(settings.since, before.state, facts_here().state)
+    # Of the people who are gone, those are not named again who are forgotten. The version has names as spreadsheets do.
+    tested = {
+        name: counts
+        for name, counts in before.state.tested.items()
+        if name in now.tested or not (register.knows(name) or register.knows(name.removeprefix("'")))
+    }
+    return changes_between(settings.since, replace(before.state, tested=tested), now)
 
 
 def mistakes(evaluation: Evaluation, tested: list[dict[str, str]], found: Found) -> list[Mistake]:

@@ -13,6 +13,7 @@ from castline import machine, params, tables
 from castline.errors import DataError, exits_cleanly
 from castline.faces.detection import DetectorSettings
 from castline.faces.extract import extract
+from castline.forgetting.register import ForgottenSettings, read_register
 from castline.photos.batches import DataSettings, check_batches, check_name, walk
 from castline.photos.decode import PhotoSettings
 
@@ -27,13 +28,21 @@ def main(batch: str) -> None:
     data = params.read("data", DataSettings)
     if data.read == data.batches:  # else a version knows others: one new person, or one photo of somebody, will do
         check_batches(Path("data", name) for name in data.batches)
+    register = read_register()
+    register.check(params.read("forgotten", ForgottenSettings), batch)
 
-    faces, rejects = [], []
+    faces, rejects, forgotten = [], [], 0
     entries = walk(folder)
-    results = extract(entries, photos, detector, machine.workers())
-    for found in tqdm(results, f"faces of {batch}", len(entries), unit="photo", disable=None):
-        faces += [{"batch": batch, **face} for face in found.faces]
+    read = [entry for entry in entries if not register.knows_path(entry.name)]
+    results = extract(read, photos, detector, machine.workers())
+    for found in tqdm(results, f"faces of {batch}", len(read), unit="photo", disable=None):
+        left = register.without(found.faces)
+        forgotten += bool(found.faces and not left)
+        faces += [{"batch": batch, **face} for face in left]
         rejects += [{"batch": batch, **found.reject}] if found.reject else []
+    forgotten += len(entries) - len(read)
+    # Counted, so that numbers add up; without the path, which may be a name.
+    rejects += [{"batch": batch, "photo": "", "reason": "forgotten", "detail": ""}] * forgotten
 
     tables.write(Path(f"build/faces/{batch}.parquet"), tables.FACES, faces)
     tables.write(Path(f"build/faces/{batch}.rejects.parquet"), tables.REJECTS, rejects)
