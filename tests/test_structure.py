@@ -128,7 +128,7 @@ def test_a_stage_depends_on_the_params_it_reads(name: str) -> None:
     free = {
         "faces": {"data"},
         "embeddings": {"augmentation"},
-        "reference": {"training", "base_model"},
+        "reference": {"training", "base_model", "forgotten"},
         "base": {"reference_model"},
     }
     shared = {"base_model", "reference_model"}

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from castline import params, project, tables
 from castline.curation.choose import centred
@@ -323,12 +324,12 @@ def _counted(theirs: Theirs, faces: set[tuple[str, str, int]], own: set[tuple[st
     for path in (*sorted(Path("build").rglob("*.parquet")), _BUNDLE / "memory.parquet"):
         if not path.is_file():
             continue
-        table = tables.read(path)
-        if not {"batch", "photo"} <= set(table.column_names):
+        columns = pq.read_schema(path).names
+        if not {"batch", "photo"} <= set(columns):
             continue
-        some = [column for column in ("batch", "photo", "face", "person") if column in table.column_names]
+        some = [column for column in ("batch", "photo", "face", "person") if column in columns]
         count = 0
-        for row in table.select(some).to_pylist():
+        for row in tables.read(path, some).to_pylist():
             key = (row["batch"], row["photo"])
             about = key in own or (*key, row.get("face")) in faces or row.get("person") == theirs.name
             count += about or theirs.has_folder_of(row["photo"])

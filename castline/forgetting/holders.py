@@ -131,6 +131,7 @@ def _dvc() -> list[Holder]:
     with Repo() as repo:
         cache = Path(repo.cache.local.path)
         shared = bool(repo.config["cache"].get("dir"))
+        notes = Path(repo.site_cache_dir)
         remotes = {str(name): str(remote.get("url", "")) for name, remote in repo.config["remote"].items()}
     purge = "dvc gc --workspace --all-tags"
     others = len(git("for-each-ref", "--format=%(refname)", "refs/heads").splitlines()) - 1
@@ -139,6 +140,9 @@ def _dvc() -> list[Holder]:
     if shared:
         what += "; other projects use it: name each of their clones with -p, or they lose what is theirs"
     found = [Holder("DVC's cache", f"{what}.", [purge])]
+    if notes.is_dir():
+        what = "It has paths of photos, with the names of folders. DVC makes it anew."
+        found.append(Holder("DVC's list of files", what, [f"rm -r {shlex.quote(str(notes))}"]))
     for name, url in sorted(remotes.items()):
         what = f"It has what was pushed to {url}; other clones that push without having purged bring it back."
         found.append(Holder(f"DVC remote {name}", what, [f"{purge} --cloud --remote {shlex.quote(name)}"]))

@@ -11,7 +11,8 @@ says that a batch has something of theirs, such as a folder in which no face was
 
 person is a salted, slow hash of the name in its Unicode form NFC, so that a folder, a label or the class of an earlier
 version is known again by it. It keeps a name from being read in passing. It does not keep one from being guessed:
-whoever has a list of names can try them all. All rows have one salt, so that a name is hashed once.
+whoever has a list of names can try them all. Rows share a salt, so that a name is hashed once; two that were begun on
+two branches have two.
 Source: scrypt, RFC 7914.
 """
 
@@ -70,7 +71,7 @@ class Register:
 
     def knows(self, name: str | None) -> bool:
         """Whether it is the name of somebody who is forgotten."""
-        return bool(name and self.spots) and self.person(name or "") in {spot.person for spot in self.spots}
+        return bool(name) and self._known(name or "") is not None
 
     def knows_path(self, photo: str) -> bool:
         """Whether a photo, by its path below the batch, lies in such a person's folder."""
@@ -78,9 +79,12 @@ class Register:
         return label is not None and self.knows(label.person)
 
     def person(self, name: str) -> str:
-        """The hash that stands for `name` here."""
-        salts = {spot.person.split(":")[1] for spot in self.spots}
-        return _hashed(normal(name), min(salts, default="") or os.urandom(16).hex())
+        """The hash that stands for `name` here, or will."""
+        return self._known(name) or _hashed(normal(name), min(_salts(self.spots), default=os.urandom(16).hex()))
+
+    def _known(self, name: str) -> str | None:
+        people = {spot.person for spot in self.spots}
+        return next((one for salt in _salts(self.spots) if (one := _hashed(normal(name), salt)) in people), None)
 
     def without(self, faces: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Rows of the faces table without forgotten people's; the others keep their numbers.
@@ -181,6 +185,11 @@ def _hashed(name: str, salt: str) -> str:
         name.encode("utf-8", "surrogatepass"), salt=bytes.fromhex(salt), n=2**14, r=8, p=1, dklen=16
     )
     return f"scrypt:{salt}:{digest.hex()}"
+
+
+@lru_cache(maxsize=4)
+def _salts(spots: frozenset[Spot]) -> frozenset[str]:
+    return frozenset(spot.person.split(":")[1] for spot in spots)
 
 
 @lru_cache(maxsize=4)

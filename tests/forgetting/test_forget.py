@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from PIL import Image
-from projects import ROOT, cast, copy, make_project, run
+from projects import ROOT, cast, make_project, run
 
 from castline import tables
 from castline.scoring import Scorer
@@ -53,8 +53,8 @@ class Evidence:
     vectors: list[np.ndarray]
 
     @classmethod
-    def of(cls, folder: Path, bruno_alone: int = 1) -> "Evidence":
-        """From the tables of a project that knows them: those in their folder, and face 0 of the group photo."""
+    def of(cls, folder: Path) -> "Evidence":
+        """From the tables of a project that knows them: faces in their folder, and face 0 of the group photo."""
         faces = tables.read(folder / "build/faces/one.parquet")
         theirs = [
             i
@@ -113,7 +113,8 @@ def everything(folder: Path) -> list[Path]:
 
 @dataclass(frozen=True)
 class Told:
-    """A project at each step. released: before. plan: what a dry run said, twice. log: of the run afterwards."""
+    """A project in which somebody was forgotten. before: traces, then. shown, plan: what a dry run said, in words and
+    as JSON; done: what was said when it was done. log: of the run afterwards."""
 
     folder: Path
     remote: Path
@@ -132,7 +133,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
     photos, remote = tmp_path_factory.mktemp("photos"), tmp_path_factory.mktemp("remote")
     shorter = {
         "conf/export/default.yaml": {"allowance": {"onnx": {"top1": 100.0, "tpir": 100.0, "person": 100.0}}},
-        "conf/training/full.yaml": {"epochs": 20},
+        "conf/training/full.yaml": {"epochs": 20, "folds": 0},
     }
     for name, settings in shorter.items():
         file = folder / name
@@ -217,19 +218,12 @@ def test_nothing_of_them_is_left_in_tables_bundle_labels_and_reports(told: Told)
     assert pile == [{"batch": "one", "photo": "pile.jpg", "face": 1}], "the other face of the group photo stays"
 
 
-def test_the_model_no_longer_names_them(told: Told) -> None:
-    photo = str(ROOT / "sample/photos/first/alma/alma_01.jpg")
-    run_ = ("castline", "identify", photo, "--file", "onnx", "--json")
-    done = subprocess.run([*run_], cwd=told.folder, capture_output=True, text=True, check=False)
-    assert WORD.decode() not in done.stdout + done.stderr
-
-
 def test_the_audit_and_the_register_name_nobody(told: Told) -> None:
     with (told.folder / "labels/audit.csv").open(newline="") as file:
         (line,) = csv.DictReader(file)
     assert line["reason"] == "request 17" and line["batches"] == "one"
     assert (line["photos"], line["faces"], line["labels"], line["photos_deleted"]) == ("6", "1", "3", "0")
-    assert line["held_elsewhere_by"].startswith("recognizer v1.0.0; DVC's cache; DVC remote team & co")
+    assert line["held_elsewhere_by"].startswith("recognizer v1.0.0; DVC's cache; DVC's list of files; DVC rem")
     assert str(told.folder) not in (told.folder / "labels/audit.csv").read_text()
     with (told.folder / "labels/forgotten.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -256,17 +250,19 @@ def test_a_label_does_not_bring_them_back(told: Told, tmp_path: Path) -> None:
     said = run(folder, "dvc", "repro", "dataset", fails=True)
     assert f"labels/ names {NAME!r}, who is forgotten" in said and f"castline forget '{NAME}' --yes" in said
     run(folder, "castline", "forget", NAME, "--yes")
-    assert ran(run(folder, "dvc", "repro", "dataset")) == ["faces@two", "embeddings@two", "dataset"]
+    assert NAME not in (folder / "labels/review.json").read_text()
+    status = run(folder, "dvc", "status", "faces@one", "faces@two")
+    assert "forgotten.batches.two" in status and "forgotten.batches.one" not in status
 
 
 def test_an_update_of_a_version_that_knew_them_does_not(told: Told, tmp_path: Path) -> None:
     folder = copied(told, tmp_path)
-    copy(ROOT / "sample/photos/first/femi", tmp_path / "three/femi")
-    shutil.copytree(ROOT / "sample/photos/first/alma", tmp_path / "three" / NAME)
+    cast(tmp_path / "three", ("femi", "alma"), 4)
+    (tmp_path / "three/alma").rename(tmp_path / "three" / NAME)
     run(folder, "castline", "data", "add", str(tmp_path / "three"), "--batch", "three")
     run(folder, "castline", "compose", "training=incremental", "training.start=recognizer@v1.0.0")
     log = run(folder, "dvc", "repro", "train")
-    assert "1 people and 7 faces are forgotten" in log and "rejected: 12 forgotten" in log
+    assert "1 people and 7 faces are forgotten" in log and "rejected: 4 forgotten" in log
     assert ran(log) == ["faces@three", "embeddings@three", "base", "dataset", "features@three", "train"]
     found = told.evidence.traces(folder / "build", folder / "params.yaml", folder / "dvc.lock")
     assert found == set()
@@ -286,12 +282,16 @@ def test_what_is_said_to_purge_caches_and_remotes_does(told: Told, tmp_path: Pat
         assert {kind for kind, _ in told.evidence.traces(place)} == kinds
     said = json.loads(run(folder, "castline", "forget", NAME, "--json"))["held_by"]
     places = [holder["place"] for holder in said]
-    assert places[:3] == ["recognizer v1.0.0", "DVC's cache", "DVC remote team & co"] and "git's history" in places
-    for holder in said[:3]:
+    purged = ["recognizer v1.0.0", "DVC's cache", "DVC's list of files", "DVC remote team & co"]
+    assert places[:4] == purged and "git's history" in places
+    files = Path(shlex.split(said[2]["commands"][0])[-1])
+    assert {kind for kind, _ in told.evidence.traces(files)} >= {"name"}
+    for holder in said[:4]:
         for command in holder["commands"]:
             words = shlex.split(command)
             run(folder, *words, *(["--force"] if words[:2] == ["dvc", "gc"] else []))
     assert told.evidence.traces(cache) == told.evidence.traces(remote) == set()
+    assert not files.exists()
     assert run(folder, "dvc", "status").strip() == "Data and pipelines are up to date."
     left = json.loads(run(folder, "castline", "forget", NAME, "--json"))["held_by"]
     assert "recognizer v1.0.0" not in [holder["place"] for holder in left]

@@ -111,7 +111,8 @@ def test_what_cannot_be_read_is_said(tmp_path: Path, content: str) -> None:
     "content",
     [
         "1", "null", "[1, null, [], {}]", '{"decisions": 3}', '[{"data": 1, "annotations": 2}]',
-        '[{"data": {"sha256": 5, "faces": [1, [2]], "people": [3]}, "annotations": [1, {"result": [1, {"value": 2}]}]}]',
+        '[{"data": {"sha256": 5, "faces": [1, [2]], "people": [3]}, "annotations": [1, {"result": [1]}]}]',
+        '[{"data": {"faces": [[]]}, "annotations": [{"result": [{"value": 2}]}]}]',
         '[{"annotations": [{"result": [{"value": {"x": "y", "text": ["alma", 1]}}]}], "data": {"people": "alma"}}]',
     ],
 )  # fmt: skip

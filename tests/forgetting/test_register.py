@@ -49,6 +49,8 @@ def test_one_salt_for_all_and_another_in_another_project() -> None:
     assert both.knows("alma") and both.knows("bruno") and not both.knows("chidi")
     assert len({spot.person.split(":")[1] for spot in both.spots}) == 1
     assert registered("alma").spots != first.spots
+    merged = Register(both.spots | registered("chidi").spots)  # begun on two branches
+    assert all(merged.knows(name) and merged.person(name) in str(merged) for name in ("alma", "bruno", "chidi"))
 
 
 def test_whole_photos_and_single_faces_are_left_out_and_numbers_stay() -> None:
