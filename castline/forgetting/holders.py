@@ -140,12 +140,12 @@ def _dvc() -> list[Holder]:
     if shared:
         what += "; other projects use it: name each of their clones with -p, or they lose what is theirs"
     found = [Holder("DVC's cache", f"{what}.", [purge])]
-    if notes.is_dir():
-        what = "It has paths of photos, with the names of folders. DVC makes it anew."
-        found.append(Holder("DVC's list of files", what, [f"rm -r {shlex.quote(str(notes))}"]))
     for name, url in sorted(remotes.items()):
         what = f"It has what was pushed to {url}; other clones that push without having purged bring it back."
         found.append(Holder(f"DVC remote {name}", what, [f"{purge} --cloud --remote {shlex.quote(name)}"]))
+    if notes.is_dir():
+        what = "It has paths of photos, with the names of folders. DVC makes it anew, of photos that are there."
+        found.append(Holder("DVC's list of files", what, [f"rm -r {shlex.quote(str(notes))}"]))
     return found
 
 
