@@ -86,13 +86,14 @@ def collect_photos(
     from castline.collect.photos import collect_photos as run
     from castline.collect.polite import Polite
     from castline.collect.wikimedia import WIKIMEDIA, on_loopback
+    from castline.forgetting.register import read_register
     from castline.project import check_in_project
     from castline.text import short
 
     check_in_project()
     sites = on_loopback(api) if api else WIKIMEDIA
     polite = Polite(contact, sites.origins, 0.0 if api else pause)
-    found = run(read_cast(cast), out, batch, polite, each, consent or CONSENT, sites)
+    found = run(read_cast(cast), out, batch, polite, each, consent or CONSENT, sites, read_register().knows)
     print(f"{found.fetched} photos fetched; {found.photos} of {found.people} people in {out}")
     print(f"manifest: {MANIFESTS / batch}.csv")
     if found.rejects:

@@ -19,24 +19,25 @@ Batch = Annotated[str | None, typer.Option(help="Name of the batch; by default t
 
 @data.command("use")
 def data_use(
-    path: Annotated[Path, typer.Argument(help="A folder that holds a folder of photos for each person.")],
+    path: Annotated[Path, typer.Argument(help="A folder of photos, best with a folder for each person.")],
     batch: Batch = None,
 ) -> None:
     """Point the project at your own photos, in place of those it has. They stay where they are.
 
-    People who have to stay unknown lie in PATH/_strangers/PERSON/.
+    People who have to stay unknown lie in PATH/_strangers/PERSON/. Photos in no person's folder can be labelled later.
 
     Example: castline data use ~/photos/cast --batch autumn
     """
     from castline import project
 
-    _show(project.use_batch(path, batch))
-    say_next("dvc repro", "then: git add -A && git commit, to keep this state")
+    found = project.use_batch(path, batch)
+    _show(found)
+    _say_next(found, "then: git add -A && git commit, to keep this state")
 
 
 @data.command("add")
 def data_add(
-    path: Annotated[Path, typer.Argument(help="A folder that holds a folder of photos for each person.")],
+    path: Annotated[Path, typer.Argument(help="A folder of photos, best with a folder for each person.")],
     batch: Annotated[str, typer.Option(help="Name of the new batch.")],
 ) -> None:
     """Add a delivery of photos as a new batch. What was computed for the others stays as it is.
@@ -45,8 +46,9 @@ def data_add(
     """
     from castline import project
 
-    _show(project.add_batch(path, batch))
-    say_next("dvc repro", "it reads the new photos only, then trains on all")
+    found = project.add_batch(path, batch)
+    _show(found)
+    _say_next(found, "it reads the new photos only, then trains on all")
 
 
 @data.command("check")
@@ -59,6 +61,13 @@ def data_check() -> None:
 
     for found in project.check_data():
         _show(found)
+
+
+def _say_next(found: "Registered", then: str) -> None:
+    if found.unlabelled and not found.people:
+        say_next("castline label start", f"elsewhere: castline label push --batch {found.batch}", "docs/labelling.md")
+    else:
+        say_next("dvc repro", then)
 
 
 def _show(found: "Registered") -> None:
