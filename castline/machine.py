@@ -1,10 +1,16 @@
 """How much of this machine to use. Set per machine by environment, not in params: it changes no result's meaning."""
 
 import os
+from pathlib import Path
 
 from castline.errors import ConfigError
 
-__all__ = ["threads", "workers"]
+__all__ = ["cache", "threads", "workers"]
+
+
+def cache() -> Path:
+    """The folder of what is fetched once for all projects: CASTLINE_CACHE, by default ~/.cache/castline."""
+    return Path(os.environ.get("CASTLINE_CACHE") or Path("~/.cache/castline").expanduser())
 
 
 def workers() -> int:

@@ -10,6 +10,7 @@ import urllib.request
 from pathlib import Path
 from typing import BinaryIO
 
+from castline import machine
 from castline.errors import WeightsError
 from castline.weights import sha256_of
 
@@ -21,10 +22,9 @@ _BLOCK = 1 << 20
 
 
 def cached(url: str, sha256: str) -> Path:
-    """Where `fetched` keeps the file: below CASTLINE_CACHE, by default ~/.cache/castline."""
-    folder = os.environ.get("CASTLINE_CACHE") or Path("~/.cache/castline").expanduser()
+    """Where `fetched` keeps the file: below `machine.cache()`."""
     suffix = Path(urllib.parse.urlsplit(url).path).suffix
-    return Path(folder) / (sha256 + (suffix if re.fullmatch(r"\.\w{1,20}", suffix) else ""))
+    return machine.cache() / (sha256 + (suffix if re.fullmatch(r"\.\w{1,20}", suffix) else ""))
 
 
 def fetched(url: str, sha256: str) -> Path:
