@@ -72,7 +72,7 @@ def _install(made: Path, lock: bytes, guard: int) -> None:
         steps.append([uv, "pip", "sync", "--quiet", "--compile-bytecode", "--python", python, pins])
     else:
         steps[0].remove("--without-pip")
-        steps.append([python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "-r", pins])
+        steps.append([python, "-m", "pip", "install", "--quiet", "--no-deps", "--requirement", pins])
     for step in steps:
         # It holds the lock too: should this process be killed, nobody removes what its child still writes.
         done = subprocess.run(step, env=clean(), capture_output=True, pass_fds=[guard], check=False)
