@@ -138,7 +138,10 @@ class Recognizer:
 
     def embed(self, photo: Photo, landmarks: NDArray[np.float32]) -> NDArray[np.float32]:
         """The raw embedding (D,) of the face at `landmarks` (5, 2), in pixels of `photo.image`."""
-        chip = align(photo.image, landmarks)
+        return self.embed_chip(align(photo.image, landmarks))
+
+    def embed_chip(self, chip: Image.Image) -> NDArray[np.float32]:
+        """The raw embedding (D,) of a face on a chip: RGB, 256 × 256, as `castline.faces.align.align` cuts it."""
         return self._model(crop(chip, self.bundle.template, self.bundle.input_size))
 
     def centred(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
