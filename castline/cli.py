@@ -7,6 +7,7 @@ from castline.commands.data import data
 from castline.commands.experiments import compose, models, review, tune
 from castline.commands.forget import forget
 from castline.commands.identify import identify
+from castline.commands.label import label
 from castline.commands.share import share
 from castline.commands.versions import compare, promote, release, rollback, versions
 from castline.errors import exits_cleanly
@@ -20,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for group, name in ((collect, "collect"), (data, "data"), (share, "share")):
+for group, name in ((collect, "collect"), (data, "data"), (label, "label"), (share, "share")):
     app.add_typer(group, name=name)
 for command in (compose, review, models, tune, identify, release, promote, rollback, versions, compare, forget):
     app.command()(command)

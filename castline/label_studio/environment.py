@@ -6,14 +6,17 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 
 from castline import machine
 from castline.errors import CastlineError
 
-__all__ = ["VERSION", "clean", "environment", "folder"]
+__all__ = ["VERSION", "clean", "database", "environment", "folder"]
 
 VERSION = "1.23.2"
 _NEEDED = 1_500_000_000  # bytes; it takes 1.0 GB, and what is fetched has to lie somewhere too
@@ -33,19 +36,40 @@ def environment() -> Path:
     """
     made, lock = folder(), resources.files(__package__).joinpath("requirements.lock").read_bytes()
     stamp, expected = made / ".complete", f"{hashlib.sha256(lock).hexdigest()} {sys.version_info[:2]}\n"
-    if _read(stamp) == expected:
-        return made
-    try:
-        made.parent.mkdir(parents=True, exist_ok=True)
-        with made.with_name(f"{made.name}.lock").open("w") as guard:
-            fcntl.flock(guard, fcntl.LOCK_EX)
+    if _read(stamp) != expected:
+        with _guarded(made) as guard:
             if _read(stamp) != expected:
                 shutil.rmtree(made, ignore_errors=True)
-                _install(made, lock, guard.fileno())
+                _install(made, lock, guard)
                 stamp.write_text(expected)
-    except OSError as error:
-        raise CastlineError(f"{made}: {error.strerror or error}", "CASTLINE_CACHE=FOLDER puts it elsewhere") from error
     return made
+
+
+def database() -> Path:
+    """An empty database in the shape that this version wants: what a minute of migrations makes, done once.
+
+    No user, key or project is in it.
+
+    Raises: CastlineError when it cannot be made.
+    """
+    made = environment()
+    target = made / "empty.sqlite3"
+    if not target.is_file():
+        with _guarded(made) as guard, tempfile.TemporaryDirectory() as work:
+            if not target.is_file():
+                print("Label Studio: making an empty database, once (a minute) …", file=sys.stderr, flush=True)
+                settings = {
+                    "LABEL_STUDIO_BASE_DATA_DIR": work,
+                    "LABEL_STUDIO_DATABASE_NAME": str(Path(work, target.name)),
+                    "LABEL_STUDIO_DJANGO_DB": "sqlite",
+                    "LABEL_STUDIO_SENTRY_DSN": "",
+                    "LABEL_STUDIO_LATEST_VERSION_CHECK": "false",
+                }
+                _run([made / "bin" / "python", made / "bin" / "label-studio", "version"], guard, settings)
+                unfinished = target.with_suffix(".part")
+                shutil.copyfile(Path(work, target.name), unfinished)
+                unfinished.replace(target)
+    return target
 
 
 def clean() -> dict[str, str]:
@@ -74,16 +98,32 @@ def _install(made: Path, lock: bytes, guard: int) -> None:
         steps[0].remove("--without-pip")
         steps.append([python, "-m", "pip", "install", "--quiet", "--no-deps", "--requirement", pins])
     for step in steps:
-        # It holds the lock too: should this process be killed, nobody removes what its child still writes.
-        done = subprocess.run(step, env=clean(), capture_output=True, pass_fds=[guard], check=False)
-        if done.returncode:
-            said = (done.stderr + done.stdout).decode(errors="replace").strip().splitlines()[-12:]
-            raise CastlineError(
-                "Label Studio could not be installed:\n    " + "\n    ".join(said),
-                "it has to reach a package index this once, directly or as uv or pip are set up; then run it again",
-            )
+        _run(step, guard)
     pins.unlink()
     print(f"Label Studio {VERSION}: installed in {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+
+
+def _run(command: list[str | Path], guard: int, settings: dict[str, str] | None = None) -> None:
+    # The child holds the lock too: should this process be killed, nobody removes what its child still writes.
+    done = subprocess.run(command, env=clean() | (settings or {}), capture_output=True, pass_fds=[guard], check=False)
+    if done.returncode:
+        said = (done.stderr + done.stdout).decode(errors="replace").strip().splitlines()[-12:]
+        raise CastlineError(
+            "Label Studio could not be installed:\n    " + "\n    ".join(said),
+            "it has to reach a package index this once, directly or as uv or pip are set up; then run it again",
+        )
+
+
+@contextmanager
+def _guarded(made: Path) -> Iterator[int]:
+    """One process at a time: the lock beside `made`, as a file descriptor."""
+    try:
+        made.parent.mkdir(parents=True, exist_ok=True)
+        with made.with_name(f"{made.name}.lock").open("w") as guard:
+            fcntl.flock(guard, fcntl.LOCK_EX)
+            yield guard.fileno()
+    except OSError as error:
+        raise CastlineError(f"{made}: {error.strerror or error}", "CASTLINE_CACHE=FOLDER puts it elsewhere") from error
 
 
 def _uv() -> str | None:
