@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from castline.errors import DataError
-from castline.labels.form import NAME, NO_FACE, PERSON, QUALITY, SCENE, STRANGER
+from castline.labels.form import NAME, NO_FACE, PERSON, QUALITY, SCENE, STRANGER, UNNAMED
 from castline.text import shown
 
 __all__ = ["PROBLEMS", "Annotation", "Box", "Task", "name_of", "read_export"]
@@ -48,7 +48,7 @@ PROBLEMS = {
     "picture of another size": "a box drawn on a picture of other proportions than the photo",
     "boxed twice": "a second box of the same labeller on the same face",
     # names
-    "no name": "a box without a name",
+    "no name": "a box without a name, or left as not_named_yet",
     "several names": "a box with more than one",
     "bad name": "a name that no folder could have: blank, too long, with / or invisible characters, or _ in front",
     "not in the list": "a name that was neither offered nor typed",
@@ -246,7 +246,7 @@ def _annotation(
 
 def _named(typed: list[Any], chosen: list[Any], offered: set[str] | None, problems: Counter[str]) -> str:
     """The name that was typed, or else the one that was chosen; empty, and counted, where it cannot be used."""
-    names = typed or chosen
+    names = typed or [name for name in chosen if name != UNNAMED]
     if len(names) != 1:
         problems["several names" if names else "no name"] += 1
         return ""

@@ -136,6 +136,7 @@ def test_what_is_no_box_is_counted_and_the_photo_is_not_labelled(
         ([rectangle(None), typed(["carla"])], "carla", ""),
         ([rectangle(), typed(["  "])], "alma", ""),
         ([rectangle(None)], "", "no name"),
+        ([rectangle("not_named_yet")], "", "no name"),
         ([rectangle(None, rectanglelabels=["alma", "bruno"])], "", "several names"),
         ([rectangle(), typed(["a", "b"])], "", "several names"),
         ([rectangle(), typed("_strangers")], "", "bad name"),
