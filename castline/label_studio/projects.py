@@ -33,11 +33,15 @@ class Project:
 
 @dataclass(frozen=True)
 class Filled:
-    """Tasks by what a push did to them. kept: not touched, because somebody has labelled them or nothing changed."""
+    """Tasks by what a push did to them. kept: not touched, because somebody has labelled them or nothing changed.
+
+    shows: the version of the predictions that labellers see, or empty: MODEL, unless somebody chose others there.
+    """
 
     new: int
     changed: int
     kept: int
+    shows: str
 
 
 def find(client: Client, name: str) -> Project | None:
@@ -133,12 +137,13 @@ def fill(
             client.post(f"/api/projects/{project.id}/import", some)
             bar.update(len(some))
         changed = _update(client, project, old, bar) if old else 0
-    if any(task["predictions"] for task in tasks) and not client.get(f"/api/projects/{project.id}/")["model_version"]:
-        client.patch(f"/api/projects/{project.id}/", {"model_version": MODEL})  # else none is shown
-    return Filled(len(new), changed, len(old) - changed)
+    shows = client.get(f"/api/projects/{project.id}/")["model_version"] or ""
+    if not shows and any(task["predictions"] for task in tasks):
+        shows = client.patch(f"/api/projects/{project.id}/", {"model_version": MODEL})["model_version"]
+    return Filled(len(new), changed, len(old) - changed, shows)
 
 
-def open_again(client: Client, project: Project, tasks: Iterable[Task]) -> int:
+def open_again(client: Client, tasks: Iterable[Task]) -> int:
     """Ask for one answer more to each of `tasks`, as the server lists them; how many were not waiting for one yet."""
     opened = 0
     for task in tasks:
