@@ -135,10 +135,9 @@ def find_faces(batches: Iterable[str], stage: str = "faces") -> None:
     """
     variables = {**os.environ, "DVC_NO_ANALYTICS": "1"}
     targets = [f"{stage}@{check_name(batch)}" for batch in batches]
-    # On stderr: what this command says itself is what its caller may want to read.
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", "repro", *targets], env=variables, stdout=sys.stderr, check=False
-    )
+    command = [sys.executable, "-m", "dvc", "repro", *targets]
+    # Onto stderr (2): what this command itself says is on stdout.
+    done = subprocess.run(command, env=variables, stdout=2, check=False)
     if done.returncode:
         raise CastlineError(f"dvc repro {' '.join(targets)}: failed", "what it said is above")
 
