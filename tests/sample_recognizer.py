@@ -31,8 +31,13 @@ def sample_recognizer(sample: Path, each: int = 3) -> Recognizer:
     base = base_models.build(settings, "pretrained", seed=0)
 
     def raw(image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        with torch.inference_mode():
-            return base(torch.tensor(image).permute(2, 0, 1)[None].float())[0].numpy()
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # for one face, more of them wait for each other
+        try:
+            with torch.inference_mode():
+                return base(torch.tensor(image).permute(2, 0, 1)[None].float())[0].numpy()
+        finally:
+            torch.set_num_threads(threads)
 
     chips, labels = sample_chips(sample, each)
     people = tuple(sorted(set(labels)))

@@ -10,10 +10,26 @@ from PIL import Image
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from castline import machine
+from castline.bundle import read_bundle
 from castline.errors import DataError
 from castline.runtime import Name, Recognizer
+from castline.weights import sha256_of
 
-__all__ = ["names", "raw_embeddings"]
+__all__ = ["model_version", "names", "raw_embeddings"]
+
+
+def model_version(bundle: Path) -> str:
+    """What Label Studio calls the predictions of a released model: it changes when anything in the bundle does.
+
+    bundle.json holds the sha256 of every other file, so its own is the bundle's.
+
+    Raises: BundleError when there is no usable model in `bundle`.
+
+    >>> model_version(Path("models/recognizer"))    # doctest: +SKIP
+    'castline-7f3c2a90d1be'
+    """
+    read_bundle(bundle)
+    return f"castline-{sha256_of(bundle / 'bundle.json')[:12]}"
 
 
 def names(faces: pa.Table, bundle: Path) -> list[Name]:

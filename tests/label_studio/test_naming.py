@@ -1,5 +1,6 @@
 """Names for the rows of a faces table."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,10 @@ import pytest
 from sample_faces import sample_chips
 from sample_recognizer import sample_recognizer
 
+from castline.bundle import Bundle, write_bundle
 from castline.errors import BundleError, DataError
 from castline.label_studio import naming
-from castline.label_studio.naming import names, raw_embeddings
+from castline.label_studio.naming import model_version, names, raw_embeddings
 
 
 def test_each_face_is_named(sample: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,3 +34,15 @@ def test_what_cannot_be_named(sample: Path, tmp_path: Path) -> None:
         raw_embeddings(faces, sample_recognizer(sample))
     with pytest.raises(BundleError, match="no bundle here"):
         names(faces, tmp_path)
+
+
+def test_another_bundle_is_another_version(tmp_path: Path) -> None:
+    bundle = Bundle(("anna",), 8, "head", {}, "", {}, {})
+    write_bundle(bundle, tmp_path)
+    version = model_version(tmp_path)
+    assert version == model_version(tmp_path)
+    write_bundle(replace(bundle, head_sha256="0"), tmp_path)
+    assert model_version(tmp_path) != version
+    (tmp_path / "bundle.json").write_text("{}")
+    with pytest.raises(BundleError, match="format"):
+        model_version(tmp_path)
