@@ -17,7 +17,7 @@ from typing import Any
 
 from castline.errors import CastlineError, ConfigError
 
-__all__ = ["Checked", "check", "push"]
+__all__ = ["Checked", "cache_of", "check", "push"]
 
 
 @dataclass(frozen=True)
@@ -89,14 +89,23 @@ def push(remote: str | None = None) -> int:
     return len(runs) + len(done.transferred)
 
 
-def _repo() -> Any:
+def cache_of(project: Path) -> Path:
+    """The folder, resolved, where the project in that folder keeps the objects that it may link to.
+
+    Raises: ConfigError when there is no project.
+    """
+    with _repo(project) as repo:
+        return Path(repo.cache.local.path).resolve()
+
+
+def _repo(folder: Path = Path()) -> Any:
     from dvc.exceptions import NotDvcRepoError
     from dvc.repo import Repo
 
     try:
-        return Repo()
+        return Repo(str(folder))
     except NotDvcRepoError as error:
-        raise ConfigError(f"{Path.cwd()}: no DVC project here", "cd into your clone") from error
+        raise ConfigError(f"{folder.absolute()}: no DVC project here", "cd into your clone") from error
 
 
 def _written_by(repo: Any, runs: list[tuple[str, str]]) -> set[Any]:
