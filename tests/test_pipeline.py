@@ -4,13 +4,17 @@ import csv
 import json
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
+import requests
 import yaml
-from projects import ROOT, cast, copy, make_project, run
+from projects import ROOT, cast, copy, environment, make_project, run
 
 from castline import tables
+from castline.labels.form import STRANGER
+from castline.runtime import Recognizer
 from castline.scoring import Scorer
 
 pytestmark = pytest.mark.slow
@@ -133,6 +137,25 @@ def test_a_deleted_output_comes_back_without_running_anything(project: Path, out
     shutil.rmtree(path) if path.is_dir() else path.unlink()
     assert ran(run(project, "dvc", "repro")) == []
     assert {file.name: file.read_bytes() for file in ([path] if path.is_file() else path.iterdir())} == before
+
+
+def test_the_model_names_faces_for_label_studio(project: Path) -> None:
+    command = ["castline", "label", "backend", "--port", "0"]
+    with subprocess.Popen(command, cwd=project, env=environment(), stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            version, _, url = process.stdout.readline().strip().partition(" answers at ")
+            photos = [f"data/one/{person}/{person}_02.jpg" for person in PEOPLE]
+            tasks = [{"id": 1, "data": {"image": f"/data/local-files/?d={photo}"}} for photo in photos]
+            answer = requests.post(f"{url}/predict", json={"tasks": tasks}, timeout=60).json()["results"]
+            found = [result["result"][0]["value"]["rectanglelabels"] for result in answer]
+            recognizer = Recognizer(project / "models/recognizer")
+            names = [recognizer.identify(project / photo)[0].name for photo in photos]
+            assert found == [[name.nearest if name.known else STRANGER] for name in names]
+            assert {result["model_version"] for result in answer} == {version}
+        finally:
+            process.terminate()
+    assert process.returncode == 0
 
 
 def test_another_head_reruns_no_face_no_feature_and_converts_nothing(project: Path, tmp_path: Path) -> None:

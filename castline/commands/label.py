@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from castline.commands.label_backend import backend, connect
 from castline.commands.say import say_next
 
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 __all__ = ["label"]
 
 label = typer.Typer(help="Label photos in Label Studio, alone or as a team.", no_args_is_help=True)
+for command in (backend, connect):
+    label.command()(command)
 Batch = Annotated[str, typer.Option(help="Which batch.")]
 Url = Annotated[str | None, typer.Option(help="A server of your team's; by default the project's own, which must run.")]
 TokenEnv = Annotated[str, typer.Option(help="With --url: the environment's variable that holds your token there.")]

@@ -1,4 +1,4 @@
-"""`castline label backend`: the project's model names faces in Label Studio."""
+"""`castline label backend` and `connect`: the project's model names faces in Label Studio."""
 
 import os
 import sys
@@ -10,7 +10,7 @@ import typer
 from castline.commands.say import say_next
 from castline.errors import ConfigError
 
-__all__ = ["backend"]
+__all__ = ["backend", "connect"]
 
 _PASSWORD = "CASTLINE_BACKEND_PASSWORD"  # noqa: S105 (the name of a variable)
 
@@ -53,9 +53,32 @@ def backend(
         print("it can be reached from other machines, unencrypted: docs/labelling_backend.md says what follows")
     if not is_loopback(host) and login is None:
         print(f"and by anybody: --user NAME and {_PASSWORD} shut the others out")
-    say_next("castline label start --allow-backend", "in the project's settings: Model, Connect Model, that address")
+    say_next("castline label start --allow-backend", f"castline label connect --batch NAME --backend {server.url}")
     sys.stdout.flush()
     serve(server)
+
+
+def connect(
+    batch: Annotated[str, typer.Option(help="The batch whose project on Label Studio it is.")],
+    backend: Annotated[str, typer.Option(help="Where castline label backend answers.")] = "http://127.0.0.1:9090",
+    url: Annotated[str | None, typer.Option(help="A team's Label Studio; by default this project's own.")] = None,
+    user: Annotated[
+        str | None, typer.Option(help=f"Whom the backend wants the password of, which {_PASSWORD} holds.")
+    ] = None,
+) -> None:
+    """Let Label Studio ask the backend about each photo that a labeller opens. Safe to repeat.
+
+    Example: castline label connect --batch first
+    """
+    from castline.label_studio import client, projects
+    from castline.label_studio.attach import attach
+
+    login, server = _login(user), client.connect(url)
+    project = projects.find(server, batch)
+    if project is None:
+        raise ConfigError(f"{server.url} has no project for {batch}", f"castline label push --batch {batch}")
+    print(f"{project.title} asks {backend}: {attach(server, project, backend, login)}")
+    say_next(f"label at {project.url}")
 
 
 def _login(user: str | None) -> tuple[str, str] | None:

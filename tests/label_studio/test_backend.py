@@ -2,7 +2,10 @@
 
 import base64
 import json
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,12 +20,14 @@ import pytest
 from PIL import Image
 from sample_recognizer import sample_recognizer
 
-from castline.errors import CastlineError
+from castline.commands.label_backend import _login
+from castline.errors import CastlineError, ConfigError
 from castline.label_studio import backend as module
 from castline.label_studio.backend import Backend
 from castline.label_studio.prelabels import Prelabeller
 from castline.labels.form import FACES_CONFIG, STRANGER
 
+ROOT = Path(__file__).parents[2]
 SETUP = {
     "project": "1.1700000000", "schema": FACES_CONFIG, "hostname": "http://localhost:8090", "access_token": "T0KEN",
     "extra_params": None,
@@ -338,3 +343,36 @@ def test_a_taken_port_is_said(server: Backend, prelabeller: Prelabeller) -> None
         Backend(prelabeller, port=server.server_port)
     with pytest.raises(CastlineError, match="nothing can listen"):
         Backend(prelabeller, host="no such host")
+
+
+def test_it_ends_when_it_is_asked_to() -> None:
+    code = (
+        "from castline.label_studio.backend import Backend, serve; "
+        "from castline.label_studio.prelabels import Prelabeller; "
+        "server = Backend(Prelabeller(None, '1'), port=0); print(server.url, flush=True); serve(server); print('ended')"
+    )
+    command = [sys.executable, "-c", code]
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            port = int(process.stdout.readline().rpartition(":")[2])
+            with socket.create_connection(("127.0.0.1", port)) as idle:  # does not keep it
+                idle.sendall(b"GET ")
+                connection = HTTPConnection("127.0.0.1", port, timeout=60)
+                connection.request("GET", "/health")  # so it handles signals by now
+                assert connection.getresponse().status == 200
+                process.send_signal(number)
+                assert process.wait(30) == 0
+            assert process.stdout.read() == "ended\n"
+
+
+def test_a_password_is_whole_or_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CASTLINE_BACKEND_PASSWORD", raising=False)
+    assert _login(None) is None
+    with pytest.raises(ConfigError, match="belong together"):
+        _login("castline")
+    monkeypatch.setenv("CASTLINE_BACKEND_PASSWORD", "pass:word")
+    assert _login("castline") == ("castline", "pass:word")
+    for user in (None, "", "a:b", "jürgen"):
+        with pytest.raises(ConfigError, match="belong together"):
+            _login(user)
