@@ -33,7 +33,7 @@ def start(
         bool,
         typer.Option(
             "--allow-backend",
-            help="Let it ask a model on this machine or network (castline label backend), "
+            help="Let it ask a model on this machine (castline label backend), "
             "which its protection against requests into the network forbids.",
         ),
     ] = False,

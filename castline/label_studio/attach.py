@@ -29,7 +29,8 @@ def attach(client: Client, project: Project, url: str, login: tuple[str, str] | 
     except CastlineError as error:
         raise CastlineError(
             f"Label Studio does not take {url}: {error.what}",
-            "does castline label backend run there, and Label Studio with castline label start --allow-backend?",
+            "does castline label backend run there, and Label Studio with castline label start --allow-backend? "
+            "docs/labelling_backend.md",
         ) from error
     client.patch(f"/api/projects/{project.id}/", {"model_version": TITLE})
     return str(made["model_version"])

@@ -158,6 +158,8 @@ class Client:
             raise CastlineError(
                 f"{self.url} sends on to another address", "--url: the one where Label Studio itself is"
             )
+        if status == 403 and "reserved network address" in answer.text:
+            raise CastlineError(f"{self.url} asks no address of that network")
         if status in (401, 403):
             raise self._refused(status)
         said = shown(answer.text[:600].replace(self._token, "…"))

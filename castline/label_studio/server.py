@@ -36,6 +36,16 @@ _STATE, _LOG, _LOCK = _HOME / "server.json", _HOME / "server.log", _HOME / "serv
 _DATABASE = _HOME / "label_studio.sqlite3"
 _LINKS = ("data", "build/label")
 _PATIENCE = 600  # seconds; a start takes about ten
+# What Label Studio 1.23 asks no address of (core/utils/io.py, validate_ip), but this machine itself, where a model may
+# answer. A backend elsewhere is let in by a list of one's own in this variable.
+_BANNED = "LABEL_STUDIO_USER_ADDITIONAL_BANNED_SUBNETS"
+_ALL_BUT_LOOPBACK = (
+    "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24", "192.0.2.0/24",
+    "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4",
+    "233.252.0.0/24", "240.0.0.0/4", "255.255.255.255/32", "::/128", "::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96",
+    "64:ff9b:1::/48", "100::/64", "2001:0000::/32", "2001:20::/28", "2001:db8::/32", "2002::/16", "fc00::/7",
+    "fe80::/10", "ff00::/8",
+)  # fmt: skip
 _NOWHERE = "http://127.0.0.1:9"  # nothing listens on the discard port
 
 
@@ -76,8 +86,8 @@ def running() -> str | None:
 def start(port: int = 8090, host: str = "127.0.0.1", allow_backend: bool = False) -> None:
     """Run the server until it is interrupted; return at once if it runs already. Says on stdout where it is.
 
-    allow_backend: lets it ask a model (castline label backend) on this machine or the local network. That takes two of
-    its protections away: whoever may set up a project can then make it send requests into the network it is in.
+    allow_backend: lets it ask a model (castline label backend) on this machine. That takes a part of its protection
+    away: whoever may set up a project can then make it send requests to other services on this machine.
 
     Raises: CastlineError when it cannot be installed, the port is taken, or it does not come up.
     """
@@ -164,7 +174,9 @@ def _variables(url: str, host: str, allow_backend: bool) -> dict[str, str]:
     if _is_loopback(host):  # a page that names its own address 127.0.0.1 gets no answer
         settings["ALLOWED_HOSTS"] = "127.0.0.1,localhost,[::1]"
     if allow_backend:
-        settings |= {"ML_BLOCK_LOCAL_IP": "false", "USE_DEFAULT_BANNED_SUBNETS": "false"}
+        # Not ML_BLOCK_LOCAL_IP=false, which would let a backend be anywhere, whatever the list says.
+        settings["USE_DEFAULT_BANNED_SUBNETS"] = "false"
+        settings["USER_ADDITIONAL_BANNED_SUBNETS"] = os.environ.get(_BANNED) or ",".join(_ALL_BUT_LOOPBACK)
     # What would still call out (the tips of its start page, from GitHub) finds a proxy that is not there.
     shut = {"https_proxy": _NOWHERE, "HTTPS_PROXY": _NOWHERE}
     if not allow_backend:

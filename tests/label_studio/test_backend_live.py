@@ -113,6 +113,10 @@ def test_names_are_there_when_a_task_is_opened(sample: Path, folder: Path) -> No
         client.patch(f"/api/projects/{project.id}/", {"model_version": "castline-1"})
         assert shown(client, project) == {person: [f"castline-1: {person}"] for person in PEOPLE}
 
+        for elsewhere in ("http://10.0.0.1:9090", "http://192.168.1.5:9090", "http://169.254.169.254/"):
+            with pytest.raises(CastlineError, match="asks no address of that network"):
+                attach(client, project, elsewhere)
+
         with model(sample, folder, login=("castline", "secret")) as closed:
             with pytest.raises(CastlineError, match="authentication parameters"):
                 attach(client, project, closed.url)
@@ -122,6 +126,6 @@ def test_names_are_there_when_a_task_is_opened(sample: Path, folder: Path) -> No
 def test_by_default_label_studio_asks_nobody_in_its_network(sample: Path, folder: Path) -> None:
     with label_studio(folder) as client, model(sample, folder) as server:
         project = filled(client, folder, "second")
-        with pytest.raises(CastlineError, match="--allow-backend"):
+        with pytest.raises(CastlineError, match="asks no address of that network"):
             attach(client, project, server.url)
         assert client.get("/api/ml", project=project.id) == []
