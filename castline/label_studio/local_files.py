@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 from castline.errors import ConfigError
 from castline.photos.batches import check_name
 
-__all__ = ["Refused", "photo_path"]
+__all__ = ["Refused", "local_photo"]
 
 _SERVED = "/data/local-files"
 _LONGEST = 8192  # characters of a URL; a path on Linux has at most 4096 bytes, each quoted as three
@@ -21,8 +21,8 @@ class Refused(Exception):
     """A task that there is no prediction for; the message says why."""
 
 
-def photo_path(url: object, root: Path, also: Collection[Path] = ()) -> Path:
-    """The file, resolved, that `/data/local-files/?d=data/BATCH/PATH` stands for.
+def local_photo(url: object, root: Path, also: Collection[Path] = ()) -> tuple[Path, str]:
+    """The file, resolved, that `/data/local-files/?d=data/BATCH/PATH` stands for, and that PATH.
 
     root: the project's folder. data/BATCH may be a link to where the batch lies; within the batch, links have to stay
     within it, or lead into one of the resolved folders `also`, such as the cache of a DVC that links instead of
@@ -42,7 +42,7 @@ def photo_path(url: object, root: Path, also: Collection[Path] = ()) -> Path:
         raise Refused(f"a link leads out of data/{batch}")
     if not there:
         raise Refused("not a file")
-    return path
+    return path, "/".join(parts)
 
 
 def _batch_and_parts(url: object) -> tuple[str, list[str]]:

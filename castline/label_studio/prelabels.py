@@ -9,10 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from castline.label_studio.local_files import Refused, photo_path
-from castline.labels.form import PERSON, STRANGER
+from castline.label_studio.local_files import Refused, local_photo
+from castline.label_studio.tasks import first_label, rectangle
+from castline.labels.form import PERSON, STRANGER, UNNAMED
 from castline.photos.decode import Rejected, decode, read
 from castline.runtime import Recognizer
 
@@ -21,19 +20,18 @@ __all__ = ["Prelabeller", "Prelabels"]
 
 @dataclass(frozen=True)
 class _Face:
-    """box: x, y, width, height in percent of the upright photo. person: empty for nobody of the cast."""
+    """box: x1 y1 x2 y2 in pixels of the upright photo. person: empty for nobody of the cast."""
 
-    box: tuple[float, float, float, float]
+    box: tuple[float, ...]
     person: str
     confidence: float
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """What is in a photo: its size upright, in pixels, and its faces, the detector's best first."""
+    """What is in a photo: width and height of it upright, in pixels, and its faces, the detector's best first."""
 
-    width: int
-    height: int
+    size: tuple[int, int]
     faces: tuple[_Face, ...]
 
 
@@ -63,8 +61,8 @@ class Prelabeller:
         also: Collection[Path] = (),
         remember: int = 10_000,
     ) -> None:
-        """version: what Label Studio calls the predictions. root, also: as in `photo_path`. remember: of so many photos
-        it is kept in memory what is in them; those asked for last.
+        """version: what Label Studio calls the predictions. root, also: as in `local_photo`. remember: of how many
+        photos, those asked for last, it is kept in memory what is in them.
         """
         self.version = version
         self._recognizer, self._root, self._also, self._remember = recognizer, root, also, remember
@@ -95,27 +93,30 @@ class Prelabeller:
             pass
 
     def _prediction(self, number: int, task: object, answer: Prelabels) -> dict[str, Any]:
+        regions, scores = [], []
         try:
             data = task.get("data") if isinstance(task, dict) else None
             if not isinstance(data, dict):
                 raise Refused("it has no data")
-            seen = self._look(data, answer)
+            photo, seen = self._look(data, answer)
+            offered = _offered(data.get("people"))
+            for i, face in enumerate(seen.faces):
+                label, word = first_label(photo, face.person, alone=len(seen.faces) == 1)
+                if offered is not None and label not in offered:
+                    label, word = UNNAMED, "nobody"  # such as somebody who asked to be forgotten
+                score = face.confidence if word == "model" else None
+                regions.append(rectangle(i, PERSON, label, face.box, seen.size, score))
+                scores.append(score or 0.0)
         except Refused as refused:
             answer.refused.append((number, str(refused)))
-            seen = _Seen(0, 0, ())
-        offered = _offered(data.get("people")) if isinstance(data, dict) else None
-        return {
-            "result": [_rectangle(i, face, seen, offered) for i, face in enumerate(seen.faces)],
-            "score": min((face.confidence for face in seen.faces), default=0.0),
-            "model_version": self.version,
-        }
+        return {"result": regions, "score": round(min(scores, default=0.0), 3), "model_version": self.version}
 
-    def _look(self, data: dict[str, Any], answer: Prelabels) -> _Seen:
-        """What is in a task's photo.
+    def _look(self, data: dict[str, Any], answer: Prelabels) -> tuple[str, _Seen]:
+        """The path of a task's photo below its batch, and what is in it.
 
         Raises: Refused.
         """
-        path = photo_path(data.get("image"), self._root, self._also)
+        path, name = local_photo(data.get("image"), self._root, self._also)
         try:
             content = read(path, self._recognizer.photos)
             sha256 = hashlib.sha256(content).hexdigest()
@@ -131,7 +132,7 @@ class Prelabeller:
         seen = self._seen[sha256]
         while len(self._seen) > self._remember:
             self._seen.popitem(last=False)
-        return seen
+        return name, seen
 
     def _found(self, content: bytes) -> _Seen:
         """What is in a photo's bytes.
@@ -140,44 +141,16 @@ class Prelabeller:
         """
         photo = decode(content, self._recognizer.photos)
         found = self._recognizer.find(photo)
-        size = np.array([photo.width, photo.height] * 2)
-        edges = np.clip(100 * found.moved(photo.scale).boxes / size, 0, 100)  # (N, 4): x1 y1 x2 y2
         faces = []
-        for (x1, y1, x2, y2), landmarks in zip(edges.tolist(), found.landmarks, strict=True):
-            if x2 > x1 and y2 > y1:  # not in the border that a detector may add
-                name = self._recognizer.name(self._recognizer.embed(photo, landmarks))
-                box = (round(x1, 3), round(y1, 3), round(x2 - x1, 3), round(y2 - y1, 3))
-                faces.append(_Face(box, name.nearest if name.known else "", round(name.confidence, 4)))
-        return _Seen(photo.width, photo.height, tuple(faces))
+        for box, landmarks in zip(found.moved(photo.scale).boxes, found.landmarks, strict=True):
+            name = self._recognizer.name(self._recognizer.embed(photo, landmarks))
+            faces.append(_Face(tuple(map(float, box)), name.nearest if name.known else "", name.confidence))
+        return _Seen((photo.width, photo.height), tuple(faces))
 
 
 def _offered(people: object) -> set[str] | None:
-    """The names that a task offers to choose from; None where it has no list."""
+    """The labels that a task offers to choose from; None where it has no list."""
     if not isinstance(people, list):
         return None
     values = (one.get("value") if isinstance(one, dict) else None for one in people)
-    return {value for value in values if isinstance(value, str)}
-
-
-def _rectangle(number: int, face: _Face, seen: _Seen, offered: set[str] | None) -> dict[str, Any]:
-    """Of a person whom the task does not offer, such as one who asked to be forgotten, nothing is said."""
-    named = face.person and (offered is None or face.person in offered)
-    x, y, width, height = face.box
-    return {
-        "id": f"face{number}",
-        "type": "rectanglelabels",
-        "from_name": PERSON,
-        "to_name": "image",
-        "original_width": seen.width,
-        "original_height": seen.height,
-        "image_rotation": 0,
-        "score": face.confidence,
-        "value": {
-            "x": x,
-            "y": y,
-            "width": width,
-            "height": height,
-            "rotation": 0,
-            "rectanglelabels": [face.person if named else STRANGER],
-        },
-    }
+    return {value for value in values if isinstance(value, str)} | {STRANGER, UNNAMED}

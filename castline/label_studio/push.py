@@ -18,7 +18,7 @@ from castline.errors import CastlineError, DataError
 from castline.label_studio import server
 from castline.label_studio.client import Client
 from castline.label_studio.projects import Filled, Project, allow_photos, fill, find, open_again, opened
-from castline.label_studio.tasks import below, photo_address, rectangle
+from castline.label_studio.tasks import below, first_label, photo_address, rectangle
 from castline.labels.export import name_of, read_export
 from castline.labels.form import FACES_CONFIG, PERSON, STRANGER, UNNAMED
 from castline.labels.gather import COLUMNS, hear
@@ -213,7 +213,7 @@ def photo_tasks(
         seen.add(sha256)
         regions, scores = [], []
         for row, name in rows:
-            label, word = _label(photo, name, alone=len(rows) == 1)
+            label, word = first_label(photo, name.nearest if name and name.known else "", alone=len(rows) == 1)
             score = name.confidence if name and word == "model" else None
             regions.append(rectangle(row["face"], PERSON, label, row["box"], (width, height), score))
             scores.append(score or 0.0)
@@ -232,15 +232,6 @@ def photo_tasks(
             }
         )
     return tasks, len(order) - len(seen), labels
-
-
-def _label(photo: str, name: Name | None, alone: bool) -> tuple[str, str]:
-    """What a face's box says, and on whose word. Nobody's word makes it a stranger: who confirms without looking
-    would."""
-    folder = label_of(photo)
-    if folder and alone:
-        return STRANGER if folder.stranger else folder.person, "folder"
-    return (name.nearest, "model") if name and name.known else (UNNAMED, "nobody")
 
 
 def _ask(faces: pa.Table, only: Collection[str] | None) -> list[Name | None]:

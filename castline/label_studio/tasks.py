@@ -6,8 +6,10 @@ from typing import Any
 from urllib.parse import quote
 
 from castline.errors import ConfigError
+from castline.labels.form import STRANGER, UNNAMED
+from castline.photos.batches import label_of
 
-__all__ = ["below", "photo_address", "rectangle"]
+__all__ = ["below", "first_label", "photo_address", "rectangle"]
 
 
 def photo_address(path: str) -> str:
@@ -28,6 +30,18 @@ def below(root: Path, path: Path) -> str:
         if inner.is_relative_to(top):
             return inner.relative_to(top).as_posix()
     raise ConfigError(f"{path.resolve()} does not lie below {root}", "--root FOLDER: the one that Label Studio serves")
+
+
+def first_label(photo: str, person: str, alone: bool) -> tuple[str, str]:
+    """What a face's box says before anybody has looked, and on whose word: folder, model, nobody.
+
+    photo: its path below the batch. person: whom the model names, or empty. alone: whether it is the photo's only face.
+    Nobody's word makes it a stranger: who confirms without looking would.
+    """
+    folder = label_of(photo)
+    if folder and alone:
+        return STRANGER if folder.stranger else folder.person, "folder"
+    return (person, "model") if person else (UNNAMED, "nobody")
 
 
 def rectangle(

@@ -25,7 +25,7 @@ from castline.errors import CastlineError, ConfigError
 from castline.label_studio import backend as module
 from castline.label_studio.backend import Backend
 from castline.label_studio.prelabels import Prelabeller
-from castline.labels.form import FACES_CONFIG, STRANGER
+from castline.labels.form import FACES_CONFIG, STRANGER, UNNAMED
 
 ROOT = Path(__file__).parents[2]
 SETUP = {
@@ -36,10 +36,13 @@ SETUP = {
 
 @pytest.fixture(scope="module")
 def root(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project with the sample's first delivery, where it lies, and a batch of odd files."""
+    """A project with the sample's first delivery, where it lies, a pile of it that nobody has sorted, and odd files."""
     root = tmp_path_factory.mktemp("project")
     (root / "data/odd").mkdir(parents=True)
     (root / "data/first").symlink_to(sample / "photos/first")
+    (root / "data/pile").mkdir()
+    for path in (sample / "photos/first").glob("*/*_0[123].jpg"):
+        (root / "data/pile" / path.name).write_bytes(path.read_bytes())
     (root / "data/odd/page.jpg").write_text("<html>404</html>")
     with Image.open(sample / "photos/first/alma/alma_01.jpg") as photo:
         upright = photo.convert("RGB")
@@ -124,12 +127,12 @@ def test_a_form_that_predictions_do_not_fit_is_refused(server: Backend) -> None:
 def test_people_are_named_where_they_are(server: Backend, sample: Path) -> None:
     known = json.loads((sample / "photos.json").read_text())
     people = [{"value": name} for name in ("alma", "bruno", "chidi")]
-    photos = [f"first/{name}/{name}_0{n}.jpg" for name in ("alma", "bruno", "chidi") for n in (1, 2)]
-    results = predict(server, *(task(photo, people=people) for photo in photos))
-    assert [labels(result) for result in results] == [[photo.split("/")[1]] for photo in photos]
-    for photo, result in zip(photos, results, strict=True):
+    photos = [(name, f"{name}_0{n}.jpg") for name in ("alma", "bruno", "chidi") for n in (1, 2)]
+    results = predict(server, *(task(f"pile/{photo}", people=people) for _, photo in photos))
+    assert [labels(result) for result in results] == [[name] for name, _ in photos]
+    for (name, photo), result in zip(photos, results, strict=True):
         (region,) = result["result"]
-        left, top, width, height = known[f"photos/{photo}"]["box"]
+        left, top, width, height = known[f"photos/first/{name}/{photo}"]["box"]
         assert result["model_version"] == "castline-1"
         assert result["score"] == region["score"] and 0.5 < region["score"] <= 1
         assert (region["type"], region["from_name"], region["to_name"]) == ("rectanglelabels", "person", "image")
@@ -139,31 +142,38 @@ def test_people_are_named_where_they_are(server: Backend, sample: Path) -> None:
 
 
 def test_boxes_are_those_of_the_upright_photo(server: Backend) -> None:
-    upright, turned = predict(server, task("first/alma/alma_01.jpg"), task("odd/turned ä.jpg"))
+    upright, turned = predict(server, task("pile/alma_01.jpg"), task("odd/turned ä.jpg"))
     (a,), (b,) = upright["result"], turned["result"]
     assert (a["original_width"], a["original_height"]) == (b["original_width"], b["original_height"])
     assert all(a["value"][key] == pytest.approx(b["value"][key], abs=3) for key in ("x", "y", "width", "height"))
 
 
 def test_of_a_person_who_is_not_offered_nothing_is_said(server: Backend) -> None:
-    photo = "first/alma/alma_01.jpg"
+    photo = "pile/alma_01.jpg"
     results = predict(server, task(photo), task(photo, people=[{"value": "bruno"}]), task(photo, people=[3, {}, "x"]))
-    assert [labels(result) for result in results] == [["alma"], [STRANGER], [STRANGER]]
+    assert [labels(result) for result in results] == [["alma"], [UNNAMED], [UNNAMED]]
 
 
-def test_who_is_unknown_is_a_stranger(sample: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lone_face_is_whose_folder_it_lies_in(root: Path, server: Backend) -> None:
+    photos = ("pile/bruno_01.jpg", "first/bruno/bruno_01.jpg", "first/_strangers/mirela/mirela_01.jpg")
+    pile, folder, stranger = predict(server, *map(task, photos))
+    assert [labels(result) for result in (pile, folder, stranger)] == [["bruno"], ["bruno"], [STRANGER]]
+    assert "score" in pile["result"][0] and "score" not in folder["result"][0]
+
+
+def test_who_is_unknown_is_left_to_name(sample: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recognizer = sample_recognizer(sample)
     monkeypatch.setattr(recognizer, "threshold", 2.0)
-    answer = Prelabeller(recognizer, "castline-1", root)([task("first/alma/alma_01.jpg")])
-    assert labels(answer.results[0]) == [STRANGER]
+    answer = Prelabeller(recognizer, "castline-1", root)([task("pile/alma_01.jpg")])
+    assert labels(answer.results[0]) == [UNNAMED]
 
 
 def test_a_bad_task_does_not_spoil_the_others(server: Backend, capsys: pytest.CaptureFixture[str]) -> None:
-    good = task("first/alma/alma_01.jpg")
+    good = task("pile/alma_01.jpg")
     bad: list[Any] = [
         None, 3, [], {}, {"data": None}, {"data": {}}, {"id": "\n\x1b[2Jx", "data": {"image": "http://127.0.0.1:9/a.jpg"}},
         task("odd/page.jpg", 7), task("odd/absent.jpg"), task("../models/recognizer"), task("first/../../secret"),
-        task("first/alma/alma_01.jpg", sha256="0" * 64),
+        task("pile/alma_01.jpg", sha256="0" * 64),
     ]  # fmt: skip
     results = predict(server, *bad, good)
     assert results[:-1] == [{"result": [], "score": 0.0, "model_version": "castline-1"}] * len(bad)
@@ -180,7 +190,7 @@ def test_what_was_seen_is_remembered_within_bounds(sample: Path, root: Path, mon
     find = recognizer.find
     monkeypatch.setattr(recognizer, "find", lambda photo: looked.append(photo.sha256) or find(photo))
     prelabeller = Prelabeller(recognizer, "castline-1", root, remember=2)
-    a, b, c = (task(f"first/alma/alma_0{n}.jpg") for n in (1, 2, 3))
+    a, b, c = (task(f"pile/alma_0{n}.jpg") for n in (1, 2, 3))
     first = prelabeller([a, b])
     again = prelabeller([b, a])
     assert (first.remembered, again.remembered, len(looked)) == (0, 2, 2)
@@ -193,7 +203,7 @@ def test_what_was_seen_is_remembered_within_bounds(sample: Path, root: Path, mon
 
 def test_what_time_does_not_suffice_for_is_asked_again(prelabeller: Prelabeller) -> None:
     """Of an empty list Label Studio keeps nothing, of a prediction without faces it does."""
-    answer = prelabeller([task("first/alma/alma_01.jpg")] * 3, until=time.monotonic())
+    answer = prelabeller([task("pile/alma_01.jpg")] * 3, until=time.monotonic())
     assert labels(answer.results[0]) == ["alma"]
     assert answer.results[1:] == [[], []] and answer.left == 2
 
@@ -201,7 +211,7 @@ def test_what_time_does_not_suffice_for_is_asked_again(prelabeller: Prelabeller)
 def test_many_at_once(server: Backend) -> None:
     names = ["alma", "bruno", "chidi"] * 4
     with ThreadPoolExecutor(12) as pool:
-        found = list(pool.map(lambda name: predict(server, task(f"first/{name}/{name}_03.jpg")), names))
+        found = list(pool.map(lambda name: predict(server, task(f"pile/{name}_03.jpg")), names))
     assert [labels(result) for (result,) in found] == [[name] for name in names]
 
 

@@ -1,56 +1,36 @@
 """The backend and the real Label Studio: how they find each other, and that by default they do not."""
 
 import json
-import re
-import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import quote
 
 import pytest
+from conftest import Live, started
+from projects import copy
 from sample_recognizer import sample_recognizer
-from servers import closed_port
 
 from castline.errors import CastlineError
-from castline.label_studio import environment, projects
+from castline.label_studio import projects
 from castline.label_studio.attach import TITLE, attach
 from castline.label_studio.backend import Backend
 from castline.label_studio.client import Client
 from castline.label_studio.prelabels import Prelabeller
 from castline.label_studio.projects import Project
 from castline.label_studio.server import CREDENTIALS, SERVED
+from castline.label_studio.tasks import photo_address
 from castline.labels.form import FACES_CONFIG
 
 pytestmark = pytest.mark.slow
 PEOPLE = ("alma", "bruno", "chidi")
 
 
-@contextmanager
-def label_studio(folder: Path, *options: str) -> Iterator[Client]:
-    """The real server, on loopback, of the project in `folder`."""
-    if not environment.folder().is_dir():
-        pytest.skip("Label Studio is not installed: castline label start does it")
-    command = [sys.executable, "-c", "from castline.cli import main; main()", "label", "start", *options]
-    command += ["--port", closed_port().rpartition(":")[2]]
-    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            found = re.search(r"http://\S+", process.stdout.readline())
-            assert found, "it did not start"
-            yield Client(found[0], json.loads((folder / CREDENTIALS).read_text())["token"])
-        finally:
-            process.send_signal(signal.SIGTERM)
-
-
 @pytest.fixture(scope="module")
 def folder(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("project")
-    (folder / "data").mkdir()
-    (folder / "data/first").symlink_to(sample / "photos/first")
+    for person in PEOPLE:
+        copy(sample / f"photos/first/{person}/{person}_01.jpg", folder / f"data/pile/{person}.jpg")
     return folder
 
 
@@ -61,7 +41,7 @@ def filled(client: Client, folder: Path, name: str) -> Project:
     tasks = [
         {
             "data": {
-                "image": f"/data/local-files/?d={quote(f'data/first/{person}/{person}_01.jpg')}",
+                "image": photo_address(f"data/pile/{person}.jpg"),
                 "photo": person,
                 "people": [{"value": other} for other in PEOPLE],
             },
@@ -99,7 +79,8 @@ def shown(client: Client, project: Project) -> dict[str, list[str]]:
 
 
 def test_names_are_there_when_a_task_is_opened(sample: Path, folder: Path) -> None:
-    with label_studio(folder, "--allow-backend") as client, model(sample, folder) as server:
+    with started(folder, "--allow-backend") as url, model(sample, folder) as server:
+        client = Client(url, json.loads((folder / CREDENTIALS).read_text())["token"])
         project = filled(client, folder, "first")
         assert attach(client, project, server.url) == "castline-1"
         assert attach(client, project, server.url) == "castline-1"
@@ -123,9 +104,8 @@ def test_names_are_there_when_a_task_is_opened(sample: Path, folder: Path) -> No
             assert attach(client, project, closed.url, ("castline", "secret")) == "castline-1"
 
 
-def test_by_default_label_studio_asks_nobody_in_its_network(sample: Path, folder: Path) -> None:
-    with label_studio(folder) as client, model(sample, folder) as server:
-        project = filled(client, folder, "second")
-        with pytest.raises(CastlineError, match="asks no address of that network"):
-            attach(client, project, server.url)
-        assert client.get("/api/ml", project=project.id) == []
+def test_by_default_label_studio_asks_nobody_in_its_network(live: Live, sample: Path) -> None:
+    project = projects.opened(live.client, "asks nobody", FACES_CONFIG)
+    with model(sample, live.folder) as server, pytest.raises(CastlineError, match="asks no address of that network"):
+        attach(live.client, project, server.url)
+    assert live.client.get("/api/ml", project=project.id) == []

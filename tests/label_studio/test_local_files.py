@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from castline.label_studio.local_files import Refused, photo_path
+from castline.label_studio.local_files import Refused, local_photo
 
 ADDRESS = "/data/local-files/?d="
 
@@ -48,10 +48,10 @@ def test_every_photo_is_found(root: Path, batch: str) -> None:
     assert len(photos) == 5
     for path in photos:
         name = path.relative_to(folder).as_posix()
-        assert photo_path(ADDRESS + quote(f"data/{batch}/{name}"), root) == path
-        assert photo_path(ADDRESS + quote(f"data/{batch}/{name}", safe=""), root) == path
-    assert photo_path(f"{ADDRESS}data/{batch}/inside.jpg", root) == folder / "a.jpg"
-    assert photo_path(f"/data/local-files?d=data/{batch}/a.jpg", root) == folder / "a.jpg"
+        assert local_photo(ADDRESS + quote(f"data/{batch}/{name}"), root) == (path, name)
+        assert local_photo(ADDRESS + quote(f"data/{batch}/{name}", safe=""), root) == (path, name)
+    assert local_photo(f"{ADDRESS}data/{batch}/inside.jpg", root)[0] == folder / "a.jpg"
+    assert local_photo(f"/data/local-files?d=data/{batch}/a.jpg", root)[0] == folder / "a.jpg"
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_every_photo_is_found(root: Path, batch: str) -> None:
 )  # fmt: skip
 def test_what_is_refused(root: Path, url: str, reason: str) -> None:
     with pytest.raises(Refused, match=reason):
-        photo_path(ADDRESS + url, root)
+        local_photo(ADDRESS + url, root)
 
 
 @pytest.mark.parametrize(
@@ -100,11 +100,11 @@ def test_what_is_refused(root: Path, url: str, reason: str) -> None:
 )  # fmt: skip
 def test_only_local_files_are_read(root: Path, url: object) -> None:
     with pytest.raises(Refused):
-        photo_path(url, root)
+        local_photo(url, root)
 
 
 def test_links_may_lead_into_a_cache_that_is_named(root: Path) -> None:
-    assert photo_path(f"{ADDRESS}data/own/cached.jpg", root, [root / "cache"]) == (root / "cache/object").resolve()
+    assert local_photo(f"{ADDRESS}data/own/cached.jpg", root, [root / "cache"])[0] == (root / "cache/object").resolve()
 
 
 WORDS = [
@@ -118,7 +118,7 @@ WORDS = [
 def test_nothing_but_the_batch_is_ever_read(root: Path, path: str) -> None:
     for url in (path, ADDRESS + path, ADDRESS + "data/own/" + path, ADDRESS + "data/linked/" + quote(path)):
         try:
-            found = photo_path(url, root)
+            found, _ = local_photo(url, root)
         except Refused:
             continue
         assert found.is_file() and found.name != "secret"
