@@ -179,8 +179,9 @@ def _variables(url: str, host: str, allow_backend: bool) -> dict[str, str]:
         settings["USER_ADDITIONAL_BANNED_SUBNETS"] = os.environ.get(_BANNED) or ",".join(_ALL_BUT_LOOPBACK)
     # What would still call out (the tips of its start page, from GitHub) finds a proxy that is not there.
     shut = {"https_proxy": _NOWHERE, "HTTPS_PROXY": _NOWHERE}
-    if not allow_backend:
-        shut |= {"http_proxy": _NOWHERE, "no_proxy": "", "NO_PROXY": ""}
+    if not (allow_backend and os.environ.get(_BANNED)):
+        here = "127.0.0.1,localhost,::1" if allow_backend else ""
+        shut |= {"http_proxy": _NOWHERE, "no_proxy": here, "NO_PROXY": here}
     # LABEL_STUDIO_X counts before HEARTEX_X and X, which may be there for another purpose.
     return clean() | {f"LABEL_STUDIO_{name}": value for name, value in settings.items()} | shut
 

@@ -4,6 +4,7 @@ import json
 import multiprocessing
 import os
 from importlib import resources
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
@@ -128,11 +129,29 @@ def test_a_model_is_asked_only_where_that_was_asked_for(tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path)
     server.CREDENTIALS.parent.mkdir(parents=True)
     server.CREDENTIALS.write_text(json.dumps({"username": "a", "password": "b", "token": "c"}))
-    guards = {"LABEL_STUDIO_ML_BLOCK_LOCAL_IP", "LABEL_STUDIO_USE_DEFAULT_BANNED_SUBNETS"}
+    default, list_ = "LABEL_STUDIO_USE_DEFAULT_BANNED_SUBNETS", "LABEL_STUDIO_USER_ADDITIONAL_BANNED_SUBNETS"
+    monkeypatch.delenv(list_, raising=False)
     plain = server._variables("http://127.0.0.1:1", "127.0.0.1", allow_backend=False)
-    assert not guards & plain.keys()
+    assert not {default, list_} & plain.keys()
+    assert (plain["http_proxy"], plain["no_proxy"]) == (server._NOWHERE, "")
     opened = server._variables("http://127.0.0.1:1", "127.0.0.1", allow_backend=True)
-    assert {opened[name] for name in guards} == {"false"}
+    assert opened[default] == "false" and "LABEL_STUDIO_ML_BLOCK_LOCAL_IP" not in opened
+    banned = [ip_network(network) for network in opened[list_].split(",")]
+    private = (
+        "10.1.2.3",
+        "172.16.0.1",
+        "192.168.1.5",
+        "169.254.169.254",
+        "100.64.0.1",
+        "fd00::1",
+        "fe80::1",
+        "0.0.0.0",
+    )
+    assert all(any(ip_address(one) in network for network in banned) for one in private)
+    assert not any(ip_address(one) in network for network in banned for one in ("127.0.0.1", "::1"))
+    assert (opened["http_proxy"], opened["no_proxy"]) == (server._NOWHERE, "127.0.0.1,localhost,::1")
+    monkeypatch.setenv(list_, "169.254.0.0/16")
+    assert server._variables("http://127.0.0.1:1", "127.0.0.1", allow_backend=True)[list_] == "169.254.0.0/16"
     for variables in (plain, opened):
         assert variables["LABEL_STUDIO_COLLECT_ANALYTICS"] == "false"
         assert variables["LABEL_STUDIO_SENTRY_DSN"] == variables["LABEL_STUDIO_FRONTEND_SENTRY_DSN"] == ""
