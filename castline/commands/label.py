@@ -47,7 +47,8 @@ def start(
     from castline.label_studio import server
 
     for ended in (signal.SIGTERM, signal.SIGHUP):  # as on Ctrl-C: the server ends too
-        signal.signal(ended, signal.default_int_handler)
+        if signal.getsignal(ended) is not signal.SIG_IGN:  # as under nohup
+            signal.signal(ended, signal.default_int_handler)
     server.start(port, host, allow_backend)
 
 

@@ -62,7 +62,7 @@ def opened(client: Client, name: str, config: str, overlap: int | None = None) -
 
     Raises: CastlineError.
     """
-    project = find(client, name)
+    project, config = find(client, name), config.strip()  # as the server keeps it
     if project is None:
         made = client.post(
             "/api/projects/",
