@@ -5,6 +5,7 @@ Source: Label Studio 1.23.2's own routes; its SDK is not used, since its pins fi
 
 import os
 import re
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -43,6 +44,8 @@ def connect(url: str | None = None, variable: str = TOKEN) -> "Client":
             raise CastlineError(
                 f"{variable} is not set", f"{variable}=TOKEN: Label Studio shows yours under Account & Settings"
             )
+        if urlsplit(url).scheme == "http" and urlsplit(url).hostname not in ("localhost", "127.0.0.1", "::1"):
+            print("warning: over http the token and what people say travel readably; https hides them", file=sys.stderr)
     client = Client(url, token)
     client.get("/api/current-user/whoami")
     return client
@@ -160,8 +163,10 @@ class Client:
             )
         if status == 403 and "reserved network address" in answer.text:
             raise CastlineError(f"{self.url} asks no address of that network")
-        if status in (401, 403):
+        if status == 401 or (status == 403 and "token" in answer.text.lower()):
             raise self._refused(status)
+        if status == 403:
+            raise CastlineError(f"{self.url}: this token's user may not {method} {path}", "ask who runs the server")
         said = shown(answer.text[:600].replace(self._token, "…"))
         if status == 404:
             raise CastlineError(

@@ -48,7 +48,8 @@ def pull(client: Client, batch: str, folder: Path = Path("labels/batches"), forc
         for answer in task["annotations"]:
             said = people.setdefault(answer["completed_by"], Counter())
             said["skipped" if answer["was_cancelled"] else "labelled"] += 1
-    emails = {user["id"]: user["email"] for user in client.get("/api/users/")} if people else {}
+    users = client.get("/api/users/") if people else []
+    emails = {user.get("id"): user.get("email") for user in users if isinstance(user, dict) and user.get("email")}
     return Pulled(path, states, {shown(str(emails.get(who, who))): said for who, said in sorted(people.items())})
 
 
@@ -96,7 +97,7 @@ def write(path: Path, tasks: Sequence[Mapping[str, Any]], force: bool = False) -
                 f"{path} has {len(lost)} answers that the server does not have: of another server, or deleted there",
                 "pull from the server they are on; or --force to replace them (git has the file as it was committed)",
             )
-    lines = (json.dumps(task, ensure_ascii=False, sort_keys=True, allow_nan=False) for task in tasks)
+    lines = (json.dumps(_finite(task), ensure_ascii=False, sort_keys=True, allow_nan=False) for task in tasks)
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".part")
     # Half a surrogate pair can be in JSON, as \\ud800, but not in UTF-8.
@@ -143,10 +144,15 @@ def _state(task: Mapping[str, Any]) -> str:
     return "skipped" if all(answer.get("was_cancelled") for answer in answers) else "labelled"
 
 
-def _answers(tasks: Iterable[Mapping[str, Any]]) -> set[tuple[object, object, object]]:
+def _finite(task: Mapping[str, Any]) -> Any:
+    """The task with null for NaN and the infinities, which Python writes and reads and JSON does not have."""
+    return json.loads(json.dumps(task), parse_constant=lambda word: None)
+
+
+def _answers(tasks: Iterable[Mapping[str, Any]]) -> set[tuple[str, int, str]]:
     """Answers that are more than a skip: whose, when, on which photo (or, of a cluster, on which task)."""
     return {
-        (task["data"].get("sha256", task["id"]), answer["completed_by"], answer["created_at"])
+        (str(task["data"].get("sha256", task["id"])), answer["completed_by"], str(answer["created_at"]))
         for task in tasks
         for answer in task["annotations"]
         if not answer.get("was_cancelled")

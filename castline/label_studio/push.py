@@ -15,6 +15,7 @@ import pyarrow as pa
 from castline import params, tables
 from castline.bundle import read_bundle
 from castline.errors import CastlineError, DataError
+from castline.forgetting.register import read_register
 from castline.label_studio import server
 from castline.label_studio.client import Client
 from castline.label_studio.projects import Filled, Project, allow_photos, fill, find, open_again, opened
@@ -170,7 +171,8 @@ def candidates() -> list[str]:
         for task in read_export(path)[0]:
             for answer in task.annotations:
                 names.update(name_of(name) for name in (answer.name, *(box.name for box in answer.boxes)))
-    return sorted(name for name in names if name and name not in (STRANGER, UNNAMED))
+    forgotten = read_register().knows
+    return sorted(name for name in names if name and name not in (STRANGER, UNNAMED) and not forgotten(name))
 
 
 def labelled(batches: Iterable[str]) -> set[str]:
@@ -199,7 +201,7 @@ def photo_tasks(
     by_photo: dict[str, list[tuple[Mapping[str, Any], Name | None]]] = defaultdict(list)
     for i, row in enumerate(found.faces.select(columns).to_pylist()):
         by_photo[row["photo"]].append((row, named[i] if named else None))
-    names = [{"value": name} for name in people]
+    names, offered = [{"value": name} for name in people], set(people)
     order = sorted({*by_photo, *found.faceless}) if only is None else only
     tasks: list[dict[str, Any]] = []
     seen: set[str] = set()
@@ -213,7 +215,8 @@ def photo_tasks(
         seen.add(sha256)
         regions, scores = [], []
         for row, name in rows:
-            label, word = first_label(photo, name.nearest if name and name.known else "", alone=len(rows) == 1)
+            known = name.nearest if name and name.known and name.nearest in offered else ""
+            label, word = first_label(photo, known, alone=len(rows) == 1)
             score = name.confidence if name and word == "model" else None
             regions.append(rectangle(row["face"], PERSON, label, row["box"], (width, height), score))
             scores.append(score or 0.0)

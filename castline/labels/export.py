@@ -46,6 +46,7 @@ PROBLEMS = {
     "outside the picture": "a box whose centre is not in the picture",
     "photo not upright": "a browser that did not apply the EXIF orientation: width and height are swapped",
     "picture of another size": "a box drawn on a picture of other proportions than the photo",
+    "too many boxes": "boxes beyond the thousandth of one answer",
     "boxed twice": "a second box of the same labeller on the same face",
     # names
     "no name": "a box without a name, or left as not_named_yet",
@@ -60,6 +61,9 @@ OTHERS = "others"
 
 LONGEST = 100
 """Characters of a name."""
+
+MOST_BOXES = 1000
+"""That are read of one answer: more faces than a photo shows are a mistake, or meant ill."""
 
 _HOW = "docs/labelling_agreement.md says what is read; castline label pull fetches it anew"
 
@@ -217,7 +221,9 @@ def _annotation(
             problems["not read"] += 1
 
     boxes = []
-    for key, region, value in rectangles:
+    if len(rectangles) > MOST_BOXES:
+        problems["too many boxes"] += len(rectangles) - MOST_BOXES
+    for key, region, value in rectangles[:MOST_BOXES]:
         bounds, drawn = _bounds(region, value, size, problems)
         if bounds:
             name = _named(typed.pop(key, []), _texts(value.get("rectanglelabels")), offered, problems)

@@ -111,7 +111,8 @@ def test_a_personal_token_is_traded_for_access_and_again_once_that_is_over(doubl
     ("status", "body", "words"),
     [
         (401, {"detail": "no"}, "not accepted"),
-        (403, {"detail": "no"}, "not accepted"),
+        (403, {"detail": "no such token"}, "not accepted"),
+        (403, {"detail": "no"}, "may not GET"),
         (404, {}, "not there"),
         (302, "http://elsewhere.example/", "another address"),
         (200, "<html>a proxy's login</html>", "not what Label Studio answers"),

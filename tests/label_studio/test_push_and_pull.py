@@ -53,17 +53,19 @@ def test_a_name_is_on_somebodys_word_or_not_there() -> None:
         face("_strangers/x/1.jpg"),
         face("pile.jpg"),
         face("pile 2.jpg"),
+        face("pile 3.jpg"),  # the model knows somebody whom nobody may choose, as who is forgotten
     ]
-    names = [said(True), said(True), said(False), said(True), said(False), None]
+    names = [said(True), said(True), said(False), said(True), said(False), None, said(True, "carla")]
     tasks, copies, words = tasks_of(rows, names)
     assert {task["data"]["photo"]: labels(task) for task in tasks} == {
         "first/_strangers/x/1.jpg": [STRANGER],
         "first/alma/1.jpg": ["alma"],
         "first/alma/two.jpg": ["bruno", UNNAMED],
         "first/pile 2.jpg": [UNNAMED],
+        "first/pile 3.jpg": [UNNAMED],
         "first/pile.jpg": [UNNAMED],
     }
-    assert words == {"folder": 2, "model": 1, "nobody": 3}
+    assert words == {"folder": 2, "model": 1, "nobody": 4}
     assert copies == 0
     scores = {task["data"]["photo"]: task["predictions"][0]["score"] for task in tasks}
     assert scores["first/alma/two.jpg"] == 0.0, "the least sure of its faces"
@@ -168,6 +170,10 @@ def test_a_file_is_whole_sorted_and_loses_no_answer_unasked(tmp_path: Path) -> N
     write(path, slim([task(1, answer(1, was_cancelled=True))]), force=True)
     write(path, [])  # a skip is nothing to lose
     assert path.read_bytes() == b"[\n\n]\n"
+    write(path, slim([task(1, answer(1, created_at=[], lead_time=float("nan")), sha256=[])]))
+    assert json.loads(path.read_bytes())[0]["annotations"][0]["lead_time"] is None, "JSON has no NaN"
+    with pytest.raises(DataError, match=r"1 answers that the server does not have"):
+        write(path, [])
     path.write_text("<<<<<<< HEAD")
     with pytest.raises(DataError, match="not readable as JSON"):
         write(path, [])

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from castline.errors import DataError
-from castline.labels.export import LONGEST, PROBLEMS, Task, name_of, read_export
+from castline.labels.export import LONGEST, MOST_BOXES, PROBLEMS, Task, name_of, read_export
 
 REAL = Path(__file__).with_name("export_1.23.2.json")
 """Two labellers, made with a live server: they disagree, one turned a box, one skipped, one photo has no face."""
@@ -122,6 +122,11 @@ def test_what_is_no_box_is_counted_and_the_photo_is_not_labelled(
     tasks, problems = reading(tmp_path, [task(annotation(*result))])
     assert tasks == []
     assert problems[problem] >= 1 and problems["nothing said"] == 1
+
+
+def test_more_boxes_than_a_photo_has_faces_are_not_read(tmp_path: Path) -> None:
+    (found,), problems = reading(tmp_path, [task(annotation(*[rectangle(key=str(i)) for i in range(MOST_BOXES + 7)]))])
+    assert len(found.annotations[0].boxes) == MOST_BOXES and problems == {"too many boxes": 7}
 
 
 @pytest.mark.parametrize(
