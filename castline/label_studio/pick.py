@@ -21,32 +21,22 @@ what is labelled (Sener and Savarese, Core-set, 2018) and the margin alone were 
 import heapq
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from castline import tables
-from castline.curation.choose import centred
 from castline.curation.duplicates import near_pairs
-from castline.curation.quality_gate import too_poor
 from castline.curation.settings import CurationSettings
 from castline.curation.split import chance
 from castline.errors import ConfigError, DataError
 from castline.faces.hashing import BITS
-from castline.faces.quality import Quality
-from castline.photos.batches import label_of
+from castline.label_studio.faces import SAME_PERSON, read_faces
 from castline.runtime import Name
 
-__all__ = ["RULES", "SAME_PERSON", "margins", "newcomers", "pick", "standing_for_most", "told_by"]
+__all__ = ["RULES", "margins", "newcomers", "pick", "standing_for_most", "told_by"]
 
 RULES = ("uncertain", "diverse", "unknown", "random")
 
-SAME_PERSON = 0.45
-"""The cosine of centred reference embeddings from which two faces are taken for one person's: of pairs of different
-actors 1 in 100 reaches it, of pairs of one actor 4 in 5 (`benchmarks/clusters.py pins_dev`)."""
-
-_QUALITY = ("eye_distance", "sharpness", "brightness", "contrast", "yaw", "roll")
 _LEAST = 1e-3  # a photo that tells less than this of all others together is none to be picked
 
 
@@ -56,16 +46,14 @@ def pick(
     batch: str,
     batches: Sequence[str],
     labelled: Collection[str] = (),
+    said: Collection[tuple[str, int]] = (),
     named: Sequence[Name] | None = None,
     build: Path = Path("build"),
     settings: CurationSettings | None = None,
 ) -> list[str]:
     """At most `count` photos of `batch`, by their paths below it, the most useful first.
 
-    batches: all of the project. labelled: sha256 of photos of any batch that need no label, because they have one or
-    were given to labellers; photos in a person's folder have one. named: what the model says of each row of the
-    batch's face table (castline.label_studio.naming.names), None without a model. settings: which faces are too poor
-    to learn from.
+    batches, labelled, said, named, build, settings: see castline.label_studio.faces.read_faces.
 
     Fewer than `count` come back when there are no more: of photos that show the same, one is picked, and
     photos without a usable face are not. The answer does not depend on the order of rows.
@@ -82,26 +70,14 @@ def pick(
             "--pick uncertain asks how unsure the model is, and there is none in models/recognizer",
             "castline label push --pick diverse; once people are labelled, dvc repro makes a model",
         )
-    rows, vectors = _faces(build, batches)
-    own = [i for i, row in enumerate(rows) if row["batch"] == batch]
-    if named is not None and len(named) != len(own):
-        raise DataError(f"the model was asked about {len(named)} faces, {batch} has {len(own)}", "dvc repro")
-    known = np.zeros(len(rows), bool)
-    unsure = np.ones(len(rows), np.float32)
-    if named:
-        said = [named[rows[i]["row"]] for i in own]
-        known[own] = [name.known for name in said]
-        unsure[own] = 1 - margins(np.stack([name.scores for name in said]))
-
     settings = settings or CurationSettings()
-    usable = [not too_poor(Quality(*(row[name] for name in _QUALITY)), settings) for row in rows]
-    labels = [row["photo_sha256"] in labelled or label_of(row["photo"]) is not None for row in rows]
-    done = [i for i in range(len(rows)) if usable[i] and labels[i]]
-    open_ = [i for i in own if usable[i] and not labels[i]]
-    hashes = np.frombuffer(b"".join(rows[i]["chip_hash"] for i in [*done, *open_]), np.uint8).reshape(-1, BITS // 8)
+    faces = read_faces(batch, batches, labelled, said, named, build, settings)
+    rows = faces.rows
+    both = [*faces.done, *faces.open]
+    hashes = np.frombuffer(b"".join(rows[i]["chip_hash"] for i in both), np.uint8).reshape(-1, BITS // 8)
     # Of copies, one is left to be picked; none where one is labelled. Those that are labelled come first.
-    copies = {int(later) - len(done) for _, later in near_pairs(hashes, settings.duplicate_bits)}
-    open_ = [i for n, i in enumerate(open_) if n not in copies]
+    copies = {int(later) for _, later in near_pairs(hashes, settings.duplicate_bits)}
+    open_ = [i for n, i in enumerate(both) if n >= len(faces.done) and n not in copies]
 
     number = {sha256: n for n, sha256 in enumerate(dict.fromkeys(rows[i]["photo_sha256"] for i in open_))}
     paths = {number[rows[i]["photo_sha256"]]: rows[i]["photo"] for i in reversed(open_)}
@@ -109,13 +85,15 @@ def pick(
     if rule == "random":
         drawn = sorted(number, key=lambda sha256: chance(sha256, "castline label push --pick random"))
         return [paths[number[sha256]] for sha256 in drawn[:count]]
-    told = told_by(vectors[open_], vectors[done])
-    weights = {
-        "diverse": np.ones(len(open_), np.float32),
-        "uncertain": unsure[open_],
-        "unknown": newcomers(vectors[open_], photos, told, known[open_]).astype(np.float32),
-    }[rule]
-    return [paths[photo] for photo in standing_for_most(vectors[open_], photos, weights, told, count)]
+    vectors = faces.vectors[open_]
+    told = told_by(vectors, faces.vectors[faces.done])
+    if rule == "unknown":
+        weights = newcomers(vectors, photos, told, faces.known(open_)).astype(np.float32)
+    elif rule == "uncertain" and named and open_:
+        weights = 1 - margins(np.stack([named[rows[i]["row"]].scores for i in open_]))
+    else:
+        weights = np.ones(len(open_), np.float32)
+    return [paths[photo] for photo in standing_for_most(vectors, photos, weights, told, count)]
 
 
 def standing_for_most(
@@ -206,20 +184,3 @@ def _tells(some: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np
     """(N, M) float32: what each of `some`, (N, D), tells of each of `others`, (M, D)."""
     similar: NDArray[np.float32] = np.maximum(some @ others.T, 0)
     return np.square(similar, out=similar)
-
-
-def _faces(build: Path, batches: Sequence[str]) -> tuple[list[dict[str, Any]], NDArray[np.float32]]:
-    """All faces of the project, each with its row in its batch's table, and their reference embeddings (N, D), centred.
-
-    By content: neither names of photos nor the order of rows matter.
-    """
-    rows, embeddings = [], []
-    columns = ["batch", "photo", "face", "photo_sha256", "chip_hash", *_QUALITY]
-    for batch in batches:
-        faces = tables.read(build / "faces" / f"{batch}.parquet", columns)
-        embedded = tables.read(build / "embeddings" / f"{batch}.parquet")
-        tables.check_same_rows(faces, embedded)
-        rows += [{**row, "row": i} for i, row in enumerate(faces.to_pylist())]
-        embeddings.append(tables.matrix(embedded, "feature"))
-    order = sorted(range(len(rows)), key=lambda i: (rows[i]["photo_sha256"], rows[i]["photo"], rows[i]["face"]))
-    return [rows[i] for i in order], centred(np.concatenate(embeddings)[order])

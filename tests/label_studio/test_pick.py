@@ -3,25 +3,15 @@
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
+from face_tables import faces_of, sha_of, write_batch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from castline import tables
 from castline.errors import ConfigError, DataError
 from castline.label_studio.pick import RULES, margins, newcomers, pick, standing_for_most, told_by
 from castline.runtime import Name
-
-PEOPLE = 4
-
-
-def faces_of(people: list[int], seed: int = 0, spread: float = 0.05) -> NDArray[np.float32]:
-    """(N, 16) of unit length: faces of one person lie close together, those of two are at right angles, nearly."""
-    noise = np.random.default_rng(seed).normal(size=(len(people), 16)) * spread
-    vectors = np.eye(16)[people] + noise
-    return np.asarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), np.float32)
 
 
 def every(vectors: NDArray[np.float32], count: int, **changes: NDArray[np.float32]) -> list[int]:
@@ -102,38 +92,6 @@ def test_newcomers_are_in_two_photos_and_known_to_nobody() -> None:
 # ---- on a project's tables --------------------------------------------------------------------------------------
 
 
-def write_batch(
-    build: Path, batch: str, photos: list[str], vectors: NDArray[np.float32], order: list[int] | None = None, **changes
-) -> None:
-    """The tables of a batch whose photos show a face each."""
-    rng = np.random.default_rng(7)
-    rows = [
-        {
-            "batch": batch, "photo": photo, "face": 0, "photo_sha256": sha_of(photo), "photo_width": 100,
-            "photo_height": 100, "box": [0, 0, 50, 50], "landmarks": [0] * 10, "score": 1.0, "eye_distance": 60.0,
-            "sharpness": 1.0, "brightness": 120.0, "contrast": 40.0, "yaw": 0.0, "roll": 0.0,
-            "chip_hash": rng.bytes(32), "chip": b"",
-        }
-        for photo in photos
-    ]  # fmt: skip
-    for name, values in changes.items():
-        for row, value in zip(rows, values, strict=True):
-            row[name] = value
-    order = order or list(range(len(photos)))
-    tables.write(build / "faces" / f"{batch}.parquet", tables.FACES, [rows[i] for i in order])
-    key = {name: [rows[i][name] for i in order] for name in ("batch", "photo", "face")}
-    flat = pa.FixedSizeListArray.from_arrays(pa.array(vectors[order].ravel()), vectors.shape[1])
-    tables.write(
-        build / "embeddings" / f"{batch}.parquet",
-        tables.features_schema(vectors.shape[1]),
-        {**key, "view": [0] * len(photos), "feature": flat},
-    )
-
-
-def sha_of(photo: str) -> str:
-    return f"{sum(photo.encode()) * 7919 % 1000:03d}{photo.encode().hex()}".ljust(64, "0")[:64]
-
-
 def named(score: float, known: bool = True) -> Name:
     scores = np.float32([score, 1 - score])
     return Name(known, "alma", score, score, scores, np.zeros(2, np.float32))
@@ -148,7 +106,7 @@ PHOTOS = [f"{n}.jpg" for n in range(12)] + [f"alma/{n}.jpg" for n in range(3)]  
 def test_picked_are_distinct_photos_without_a_label(tmp_path: Path, rule: str, count: int) -> None:
     write_batch(tmp_path, "new", PHOTOS, faces_of(WHO))
     names = [named(0.6, known=False)] * 15
-    picked = pick(rule, count, "new", ["new"], {sha_of("0.jpg"), sha_of("11.jpg")}, names, tmp_path)
+    picked = pick(rule, count, "new", ["new"], {sha_of("0.jpg"), sha_of("11.jpg")}, (), names, tmp_path)
     assert len(set(picked)) == len(picked) <= count
     assert set(picked) <= {f"{n}.jpg" for n in range(1, 11)}
     assert picked
@@ -162,8 +120,8 @@ def test_the_order_of_rows_does_not_matter(tmp_path: Path, rule: str) -> None:
     names = [named(0.5 + n / 40, known=False) for n in range(15)]
     write_batch(tmp_path / "a", "new", PHOTOS, faces_of(WHO))
     write_batch(tmp_path / "b", "new", PHOTOS, faces_of(WHO), order)
-    one = pick(rule, 5, "new", ["new"], (), names, tmp_path / "a")
-    other = pick(rule, 5, "new", ["new"], (), [names[i] for i in order], tmp_path / "b")
+    one = pick(rule, 5, "new", ["new"], named=names, build=tmp_path / "a")
+    other = pick(rule, 5, "new", ["new"], named=[names[i] for i in order], build=tmp_path / "b")
     assert one == other
 
 
@@ -194,9 +152,9 @@ def test_poor_faces_are_not_picked(tmp_path: Path) -> None:
 def test_the_unsure_come_first(tmp_path: Path) -> None:
     write_batch(tmp_path, "new", PHOTOS[:12], faces_of(WHO[:12]))
     names = [named(0.99)] * 10 + [named(0.51)] * 2
-    picked = pick("uncertain", 1, "new", ["new"], (), names, tmp_path)
+    picked = pick("uncertain", 1, "new", ["new"], named=names, build=tmp_path)
     assert WHO[PHOTOS.index(picked[0])] == 2
-    assert pick("unknown", 5, "new", ["new"], (), names, tmp_path) == []  # the model knows everybody
+    assert pick("unknown", 5, "new", ["new"], named=names, build=tmp_path) == []  # the model knows everybody
 
 
 @pytest.mark.parametrize(
