@@ -10,16 +10,16 @@ Source: Label Studio 1.23, web/libs/editor/src/regions/RectRegion.jsx.
 
 import json
 import math
-import re
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from castline.errors import DataError
+from castline.labels.clusters import OTHERS
 from castline.labels.form import NAME, NO_FACE, PERSON, QUALITY, SCENE, STRANGER, UNNAMED
 from castline.text import shown
 
@@ -52,12 +52,10 @@ PROBLEMS = {
     "no name": "a box without a name, or left as not_named_yet",
     "several names": "a box with more than one",
     "bad name": "a name that no folder could have: blank, too long, with / or invisible characters, or _ in front",
+    "no such number": "a number that no face of the sheet has",
     "not in the list": "a name that was neither offered nor typed",
 }
 """Why something was not used, and what it means."""
-
-OTHERS = "others"
-"""The control of a cluster's form for the numbers, from 1, of faces that are somebody else's."""
 
 LONGEST = 100
 """Characters of a name."""
@@ -83,7 +81,7 @@ class Box:
 class Annotation:
     """A finished answer. number: in Label Studio. labeller: the user's number. at, changed: when it was given and last
     changed, UTC, as text that sorts; empty where unknown. truth: marked as ground truth. name: said of the whole task,
-    as of a cluster of faces; else empty. others: of a cluster, the places (0, 1, ...) of faces that are not meant.
+    as of a cluster of faces; else empty. others: of a cluster, the numbers, from 1, of faces that are somebody else's.
     """
 
     number: int
@@ -157,8 +155,8 @@ def _task(entry: Mapping[str, Any], problems: Counter[str]) -> Task | None:
         people = (one.get("value") if isinstance(one, dict) else one for one in data["people"])
         offered = {name for one in people if (name := name_of(one))} | {STRANGER}
     size = (_number(data.get("width")) or 0.0, _number(data.get("height")) or 0.0)
-    whole = "faces" in data
-    annotations = [one for raw in entry["annotations"] if (one := _annotation(raw, whole, offered, size, problems))]
+    faces = _cluster(data["faces"]) if "faces" in data else None
+    annotations = [one for raw in entry["annotations"] if (one := _annotation(raw, faces, offered, size, problems))]
     if not entry["annotations"]:
         problems["only a draft" if entry.get("drafts") else "no annotation"] += 1
     if not annotations:
@@ -169,7 +167,7 @@ def _task(entry: Mapping[str, Any], problems: Counter[str]) -> Task | None:
         photo if isinstance(photo, str) and photo else _address(data.get("image")),
         sha256.lower() if isinstance(sha256, str) and _is_sha256(sha256) else "",
         tuple(sorted(annotations, key=lambda one: (one.at, one.number))),
-        _cluster(data["faces"]) if whole else None,
+        faces,
     )
 
 
@@ -186,10 +184,14 @@ def _cluster(faces: Any) -> tuple[tuple[str, int], ...]:
 
 
 def _annotation(
-    raw: Any, whole: bool, offered: set[str] | None, size: tuple[float, float], problems: Counter[str]
+    raw: Any,
+    faces: Sequence[tuple[str, int]] | None,
+    offered: set[str] | None,
+    size: tuple[float, float],
+    problems: Counter[str],
 ) -> Annotation | None:
-    """whole: whether the task as a whole is named, as a cluster is. offered: names to choose from, None where the task
-    has no list. size: of the photo, where the task has it.
+    """faces: of a cluster, which is named as a whole; None where the task is a photo. offered: names to choose from,
+    None where the task has no list. size: of the photo, where the task has it.
     """
     result = raw.get("result") if isinstance(raw, dict) else None
     by = raw.get("completed_by") if isinstance(raw, dict) else None
@@ -202,6 +204,7 @@ def _annotation(
         return None
     typed: dict[Any, list[Any]] = {}
     rectangles, chosen, others, scene = [], [], [], None
+    whole = faces is not None
     for region in result:
         region = region if isinstance(region, dict) else {}
         value = region["value"] if isinstance(region.get("value"), dict) else {}
@@ -246,7 +249,7 @@ def _annotation(
         truth=raw.get("ground_truth") is True,
         boxes=tuple(boxes),
         name=name,
-        others=frozenset(int(one) - 1 for one in others if isinstance(one, str) and re.fullmatch("[0-9]{1,6}", one)),
+        others=_numbers(others, len(faces or ()), problems),
     )
 
 
@@ -263,6 +266,13 @@ def _named(typed: list[Any], chosen: list[Any], offered: set[str] | None, proble
         problems["not in the list"] += 1
         return ""
     return name or ""
+
+
+def _numbers(chosen: list[Any], most: int, problems: Counter[str]) -> frozenset[int]:
+    """Those of `chosen` that are numbers from 1 to `most`; others are counted."""
+    known = {str(number): number for number in range(1, most + 1)}
+    problems.update("no such number" for one in chosen if str(one) not in known)
+    return frozenset(known[str(one)] for one in chosen if str(one) in known)
 
 
 def _texts(value: Any) -> list[Any]:

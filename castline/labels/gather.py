@@ -32,6 +32,8 @@ COLUMNS = ("batch", "photo", "face", "photo_sha256", "photo_width", "photo_heigh
 # Proportions that differ by less are those of a picture that was scaled, and rounded.
 _SAME_SHAPE = 0.02
 
+_ELSE = "_somebody_else"  # which is no person's name: none begins so
+
 
 @dataclass(frozen=True)
 class FirstSaid:
@@ -189,22 +191,26 @@ def hear(
                 _earliest(first, sha256, begun.at, {box.name for box in begun.boxes})
 
     votes: dict[tuple[str, int], dict[int, Annotation]] = defaultdict(dict)
+    names: dict[tuple[str, int], dict[int, str]] = defaultdict(dict)
     clusters = 0
     for batch in batches:
         for task in _tasks(folder / "clusters" / f"{batch}.json", problems):
-            members = {place: face for place, face in enumerate(task.faces or ()) if face in known.faces}
+            members = [(number, face) for number, face in enumerate(task.faces or (), 1) if face in known.faces]
             if not members:
                 problems["unknown photo"] += 1
                 continue
             clusters += 1
             for answer in _newest(task.annotations, problems).values():
-                for face in (face for place, face in members.items() if place not in answer.others):
+                for number, face in members:
                     votes[face][answer.labeller] = answer
-                    _earliest(first, face[0], answer.at, {answer.name})
+                    names[face][answer.labeller] = _ELSE if number in answer.others else answer.name
+                    if number not in answer.others:
+                        _earliest(first, face[0], answer.at, {answer.name})
     for face, by in votes.items():
-        if said.get(face, Said()) == Said():  # who boxed a face has looked at it
-            names = {who: answer.name for who, answer in by.items()}
-            said[face] = resolve(names, names, _deciding(by, settings), settings.rule)
+        heard = resolve(names[face], by, _deciding(by, settings), settings.rule)
+        # Who boxed a face has looked at it; and that it is not the cluster's person says nothing of whose it is.
+        if said.get(face, Said()) == Said() and heard.person != _ELSE:
+            said[face] = heard
     return Heard(said, first, photos, clusters, +problems)
 
 
