@@ -39,17 +39,17 @@ def cluster_tasks(
     batches: Sequence[str],
     people: Sequence[str],
     labelled: Collection[str] = (),
-    said: Collection[tuple[str, int]] = (),
     named: Sequence[Name] | None = None,
     project: Path = Path(),
     settings: CurationSettings | None = None,
+    said: Collection[tuple[str, int]] = (),
     min_faces: int = 3,
     least: float = SAME_PERSON,
     most: int = 60,
 ) -> list[dict[str, Any]]:
     """A task for each cluster of faces of `batch` that nobody has named, the largest first; and their sheets, written.
 
-    people: names to choose from. batches, labelled, said, named, settings: see castline.label_studio.faces.read_faces;
+    people: names to choose from. batches, labelled, named, settings, said: see castline.label_studio.faces.read_faces;
     faces that the model names are left out. min_faces: smaller clusters are left out. least: the mean cosine between
     two clusters from which they are one. most: faces on a sheet; a larger cluster has several, its most typical faces
     on the first. project: its folder.
@@ -64,7 +64,7 @@ def cluster_tasks(
             f"clusters of {min_faces} to {most} faces with a similarity of {least:g}",
             "wanted are 2 faces or more, at least as many on a sheet, and a similarity above 0 and below 1",
         )
-    faces = read_faces(batch, batches, labelled, said, named, project / "build", settings)
+    faces = read_faces(batch, batches, labelled, named, project / "build", settings, said)
     # A file that lies in the batch twice is asked about once.
     asked = list({_key(faces.rows[i]): i for i in reversed(faces.open) if not faces.known([i])[0]}.values())[::-1]
     vectors = faces.vectors[asked]
@@ -78,7 +78,7 @@ def cluster_tasks(
     folder.mkdir(parents=True, exist_ok=True)
     chips = tables.read(project / "build" / "faces" / f"{batch}.parquet", ["chip"]).column("chip")
     choices = [{"value": name} for name in [*people, STRANGER]]
-    tasks = []
+    tasks, written = [], set[str]()
     for part in sheets:
         members = [list(_key(faces.rows[i])) for i in part]
         cluster = hashlib.sha256(json.dumps(members).encode()).hexdigest()[:16]
@@ -97,10 +97,11 @@ def cluster_tasks(
                     "faces": members,
                     "people": choices,
                     "numbers": [{"value": str(number)} for number in range(1, len(part) + 1)],
-                }
+                },
+                "predictions": [],
             }
         )
-    written = {f"{task['data']['cluster']}.jpg" for task in tasks}
+        written.add(path.name)
     for old in folder.iterdir():
         if old.name not in written:
             old.unlink()

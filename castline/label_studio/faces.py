@@ -51,17 +51,17 @@ def read_faces(
     batch: str,
     batches: Sequence[str],
     labelled: Collection[str] = (),
-    said: Collection[tuple[str, int]] = (),
     named: Sequence[Name] | None = None,
     build: Path = Path("build"),
     settings: CurationSettings | None = None,
+    said: Collection[tuple[str, int]] = (),
 ) -> Faces:
     """The faces of `batches`, all of the project; those of `batch` may be to be labelled.
 
     labelled: sha256 of photos of any batch that need no label, because they have one or were given to labellers;
-    photos in a person's folder have one. said: faces that have a label of their own, by the photo's sha256 and the
-    face's number in it, as of a cluster that was named. named: what the model says of each row of the batch's face
-    table (castline.label_studio.naming.names), None without a model. settings: which faces are too poor to learn from.
+    photos in a person's folder have one. named: what the model says of each row of the batch's face table
+    (castline.label_studio.naming.names), None without a model. settings: which faces are too poor to learn from. said:
+    faces that have a label of their own, by the photo's sha256 and the face's number in it, as of a cluster.
 
     Raises: DataError when a table is absent, or others were made from other faces.
     """

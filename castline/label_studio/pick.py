@@ -4,7 +4,7 @@ A labelled face tells of those that look like it. Each rule chooses, one after t
 tells most of what no label tells yet; they differ in which faces are to be told of:
 
     diverse     all
-    uncertain   all, each by how unsure the model is of it
+    uncertain   those that look like somebody labelled, each by how much, and by how unsure the model is of it
     unknown     those of people who are in two photos or more, and like nobody who is labelled or known to the model
     random      chance alone, for what accuracy is to be measured on
 
@@ -37,6 +37,7 @@ __all__ = ["RULES", "margins", "newcomers", "pick", "standing_for_most", "told_b
 
 RULES = ("uncertain", "diverse", "unknown", "random")
 
+_SEEN = 0.6  # a cosine: of a face this like a labelled one, nobody new is expected, however many are labelled
 _LEAST = 1e-3  # a photo that tells less than this of all others together is none to be picked
 
 
@@ -46,14 +47,14 @@ def pick(
     batch: str,
     batches: Sequence[str],
     labelled: Collection[str] = (),
-    said: Collection[tuple[str, int]] = (),
     named: Sequence[Name] | None = None,
     build: Path = Path("build"),
     settings: CurationSettings | None = None,
+    said: Collection[tuple[str, int]] = (),
 ) -> list[str]:
     """At most `count` photos of `batch`, by their paths below it, the most useful first.
 
-    batches, labelled, said, named, build, settings: see castline.label_studio.faces.read_faces.
+    batches, labelled, named, build, settings, said: see castline.label_studio.faces.read_faces.
 
     Fewer than `count` come back when there are no more: of photos that show the same, one is picked, and
     photos without a usable face are not. The answer does not depend on the order of rows.
@@ -71,7 +72,7 @@ def pick(
             "castline label push --pick diverse; once people are labelled, dvc repro makes a model",
         )
     settings = settings or CurationSettings()
-    faces = read_faces(batch, batches, labelled, said, named, build, settings)
+    faces = read_faces(batch, batches, labelled, named, build, settings, said)
     rows = faces.rows
     both = [*faces.done, *faces.open]
     hashes = np.frombuffer(b"".join(rows[i]["chip_hash"] for i in both), np.uint8).reshape(-1, BITS // 8)
@@ -91,6 +92,7 @@ def pick(
         weights = newcomers(vectors, photos, told, faces.known(open_)).astype(np.float32)
     elif rule == "uncertain" and named and open_:
         weights = 1 - margins(np.stack([named[rows[i]["row"]].scores for i in open_]))
+        weights *= told if faces.done else 1  # a model that was trained elsewhere has its labels there
     else:
         weights = np.ones(len(open_), np.float32)
     return [paths[photo] for photo in standing_for_most(vectors, photos, weights, told, count)]
@@ -157,10 +159,13 @@ def newcomers(
 ) -> NDArray[np.bool_]:
     """(N,) bool: faces of somebody who is nobody labelled, and who is in two photos at least.
 
-    A face that is like no other is more often a bad picture of somebody known than somebody new; and nobody can be
-    trained on one photo. vectors, photos, told: see `standing_for_most`. known: (N,) bool, whether the model names it.
+    A face that is like no other is more often a bad picture of somebody known than somebody new, and nobody can be
+    trained on one photo. What passes for one person's face is less strict between two faces than against all that are
+    labelled: of those, some look like anybody.
+
+    vectors, photos, told: see `standing_for_most`. known: (N,) bool, whether the model names it.
     """
-    strange = np.flatnonzero(~known & (told < SAME_PERSON**2))
+    strange = np.flatnonzero(~known & (told < _SEEN**2))
     found = np.zeros(len(vectors), bool)
     for start in range(0, len(strange), 1024):
         rows = strange[start : start + 1024]

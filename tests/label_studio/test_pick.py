@@ -106,7 +106,7 @@ PHOTOS = [f"{n}.jpg" for n in range(12)] + [f"alma/{n}.jpg" for n in range(3)]  
 def test_picked_are_distinct_photos_without_a_label(tmp_path: Path, rule: str, count: int) -> None:
     write_batch(tmp_path, "new", PHOTOS, faces_of(WHO))
     names = [named(0.6, known=False)] * 15
-    picked = pick(rule, count, "new", ["new"], {sha_of("0.jpg"), sha_of("11.jpg")}, (), names, tmp_path)
+    picked = pick(rule, count, "new", ["new"], {sha_of("0.jpg"), sha_of("11.jpg")}, names, tmp_path)
     assert len(set(picked)) == len(picked) <= count
     assert set(picked) <= {f"{n}.jpg" for n in range(1, 11)}
     assert picked
@@ -154,6 +154,10 @@ def test_the_unsure_come_first(tmp_path: Path) -> None:
     names = [named(0.99)] * 10 + [named(0.51)] * 2
     picked = pick("uncertain", 1, "new", ["new"], named=names, build=tmp_path)
     assert WHO[PHOTOS.index(picked[0])] == 2
+    write_batch(tmp_path, "old", ["alma/1.jpg"], faces_of([0], seed=1))
+    strange = [named(0.7)] * 6 + [named(0.51, known=False)] * 6  # unsure of 0, whose label is there; of 1 and 2 more
+    picked = pick("uncertain", 1, "new", ["old", "new"], named=strange, build=tmp_path)
+    assert WHO[PHOTOS.index(picked[0])] == 0, "the others look like nobody labelled"
     assert pick("unknown", 5, "new", ["new"], named=names, build=tmp_path) == []  # the model knows everybody
 
 
