@@ -110,6 +110,9 @@ def pull(
     batch: Batch,
     url: Url = None,
     token_env: TokenEnv = "CASTLINE_LABEL_TOKEN",  # noqa: S107 (a variable's name)
+    clusters: Annotated[
+        bool, typer.Option("--clusters", help="What was said of clusters, into labels/clusters/BATCH.json.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Even if labels/ loses answers that it has.")] = False,
 ) -> None:
     """Fetch what people said into labels/batches/BATCH.json, which the pipeline reads.
@@ -119,12 +122,42 @@ def pull(
     from castline.label_studio.client import connect
     from castline.label_studio.pull import pull as pulled
 
-    done = pulled(connect(url, token_env), batch, force=force)
+    done = pulled(connect(url, token_env), batch, force=force, clusters=clusters)
     states = ("labelled", "skipped", "begun", "not yet")
-    print(f"{done.path}: photos: " + ", ".join(f"{done.states[state]} {state}" for state in states))
+    print(
+        f"{done.path}: {'sheets' if clusters else 'photos'}: "
+        + ", ".join(f"{done.states[state]} {state}" for state in states)
+    )
     for who, said in done.labellers.items():
         print(f"  {who}: {said['labelled']} labelled, {said['skipped']} skipped")
     say_next("dvc repro", f"then: git add {done.path} && git commit")
+
+
+@label.command()
+def clusters(
+    batch: Batch,
+    url: Url = None,
+    token_env: TokenEnv = "CASTLINE_LABEL_TOKEN",  # noqa: S107 (a variable's name)
+    root: Annotated[
+        Path,
+        typer.Option(help="With --url: the server's document root for local files, which has this path there too."),
+    ] = Path(),
+    overlap: Annotated[
+        int | None, typer.Option(min=1, help="How many people name each cluster; by default as it was, at first 1.")
+    ] = None,
+    min_faces: Annotated[int, typer.Option(min=2, help="Smaller clusters are left out.")] = 3,
+) -> None:
+    """Bring faces that nobody has named into Label Studio, those that are alike on one sheet: naming one names many.
+
+    Example: castline label clusters --batch first
+    """
+    from castline.label_studio.client import connect
+    from castline.label_studio.push import Place, push_clusters
+
+    done = push_clusters(connect(url, token_env), batch, Place(root if url else None), overlap, min_faces)
+    print(f"{batch}: {done.sheets} sheets with {done.faces} faces, {done.filled.new} of them new")
+    print(f"name them at {done.project.url}")
+    say_next(f"castline label pull --batch {batch} --clusters", "whenever you like, and before the next clusters")
 
 
 def _picked(

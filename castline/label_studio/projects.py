@@ -13,7 +13,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 from castline.errors import CastlineError
 from castline.label_studio.client import Client
 
-__all__ = ["MODEL", "Filled", "Project", "allow_photos", "fill", "find", "open_again", "opened"]
+__all__ = ["MODEL", "Filled", "Project", "allow_photos", "clusters_of", "fill", "find", "open_again", "opened"]
 
 MODEL = "castline"
 """The version that predictions of a push go by, on the server."""
@@ -52,6 +52,15 @@ def find(client: Client, name: str) -> Project | None:
     mark = _mark(name)
     found = [p for p in client.pages("/api/projects/", include="id,title,description") if mark in _lines(p)]
     return _project(client, min(found, key=lambda project: project["id"])) if found else None
+
+
+def clusters_of(batch: str) -> str:
+    """The name of the project for a batch's clusters: no batch's, since those have no blanks.
+
+    >>> clusters_of("first")
+    'clusters of first'
+    """
+    return f"clusters of {batch}"
 
 
 def opened(client: Client, name: str, config: str, overlap: int | None = None) -> Project:

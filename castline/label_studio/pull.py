@@ -9,7 +9,7 @@ from typing import Any
 
 from castline.errors import CastlineError, DataError
 from castline.label_studio.client import Client
-from castline.label_studio.projects import find
+from castline.label_studio.projects import clusters_of, find
 from castline.photos.batches import check_name
 from castline.text import shown
 
@@ -29,8 +29,10 @@ class Pulled:
     labellers: Mapping[str, Counter[str]] = field(default_factory=dict)
 
 
-def pull(client: Client, batch: str, folder: Path = Path("labels/batches"), force: bool = False) -> Pulled:
-    """Write what people said of a batch's photos. The same answers give the same bytes.
+def pull(
+    client: Client, batch: str, folder: Path = Path("labels"), force: bool = False, clusters: bool = False
+) -> Pulled:
+    """Write what people said of a batch's photos, or of its clusters. The same answers give the same bytes.
 
     force: also where that loses answers which the file has.
 
@@ -38,8 +40,8 @@ def pull(client: Client, batch: str, folder: Path = Path("labels/batches"), forc
     lacks answers that the file has. The file then stays as it is.
     """
     check_name(batch)
-    raw = export(client, batch)
-    path = folder / f"{batch}.json"
+    raw = export(client, clusters_of(batch) if clusters else batch)
+    path = folder / ("clusters" if clusters else "batches") / f"{batch}.json"
     tasks = slim(raw)
     write(path, tasks, force)
     states = Counter(_state(task) for task in raw)
@@ -60,7 +62,9 @@ def export(client: Client, name: str) -> list[dict[str, Any]]:
     """
     project = find(client, name)
     if project is None:
-        raise CastlineError(f"{client.url}: there is no project of {name}", f"castline label push --batch {name}")
+        raise CastlineError(
+            f"{client.url}: there is no project of {name}", "castline label push, or castline label clusters, makes it"
+        )
     path = f"/api/projects/{project.id}/export"
     content = client.get(path, exportType="JSON", download_all_tasks="true")
     if not isinstance(content, list) or not all(map(_is_task, content)):

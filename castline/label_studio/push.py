@@ -14,12 +14,15 @@ import pyarrow as pa
 
 from castline import params, tables
 from castline.bundle import read_bundle
+from castline.curation.settings import CurationSettings
 from castline.errors import CastlineError, DataError
 from castline.forgetting.register import read_register
 from castline.label_studio import server
 from castline.label_studio.client import Client
-from castline.label_studio.projects import Filled, Project, allow_photos, fill, find, open_again, opened
+from castline.label_studio.clusters import SHEETS, cluster_tasks
+from castline.label_studio.projects import Filled, Project, allow_photos, clusters_of, fill, find, open_again, opened
 from castline.label_studio.tasks import below, first_label, photo_address, rectangle
+from castline.labels.clusters import CLUSTERS_CONFIG
 from castline.labels.export import name_of, read_export
 from castline.labels.form import FACES_CONFIG, PERSON, STRANGER, UNNAMED
 from castline.labels.gather import COLUMNS, hear
@@ -33,6 +36,7 @@ __all__ = [
     "Found",
     "Place",
     "Pushed",
+    "PushedClusters",
     "ask_again",
     "candidates",
     "faces_of",
@@ -40,6 +44,7 @@ __all__ = [
     "labelled",
     "photo_tasks",
     "push",
+    "push_clusters",
 ]
 
 BUNDLE = Path("models/recognizer")
@@ -109,6 +114,52 @@ def push(
     project = opened(client, batch, FACES_CONFIG, overlap)
     allow_photos(client, project, place.folder(Path("data", batch)))
     return Pushed(project, fill(client, project, tasks), copies, labels)
+
+
+@dataclass(frozen=True)
+class PushedClusters:
+    """filled: what became of the tasks, one a sheet. faces: on all sheets."""
+
+    project: Project
+    filled: Filled
+    sheets: int
+    faces: int
+
+
+def push_clusters(
+    client: Client, batch: str, place: Place, overlap: int | None = None, min_faces: int = 3
+) -> PushedClusters:
+    """Bring the faces of a batch that nobody has named, and that no model names, into a project of their own, in
+    clusters.
+
+    What was said is known as far as it was pulled: sheets of what has a name are removed.
+
+    Raises: CastlineError.
+    """
+    from castline.label_studio.naming import names
+
+    found, batches = faces_of(batch), params.read("data", DataSettings).read
+    find_faces(batches, "embeddings")
+    faces = tables.read_many([Path(f"build/faces/{name}.parquet") for name in batches], COLUMNS).to_pylist()
+    rejects = tables.read_many([Path(f"build/faces/{name}.rejects.parquet") for name in batches]).to_pylist()
+    heard = hear(batches, faces, rejects, params.read("labels", LabelsSettings))
+    tasks = cluster_tasks(
+        batch,
+        batches,
+        candidates(),
+        labelled(batches),
+        names(found.faces, BUNDLE) if (BUNDLE / "bundle.json").is_file() else None,
+        settings=params.read("curation", CurationSettings),
+        said={key for key, said in heard.said.items() if said.person or said.stranger},
+        min_faces=min_faces,
+    )
+    project = opened(client, clusters_of(batch), CLUSTERS_CONFIG, overlap)
+    allow_photos(client, project, place.folder(SHEETS / batch))
+    address = place.address(SHEETS / batch)
+    for task in tasks:
+        task["data"]["image"] = f"{address}/{task['data']['cluster']}.jpg"
+    filled = fill(client, project, tasks, lambda data: data.get("cluster"))
+    return PushedClusters(project, filled, len(tasks), sum(len(task["data"]["faces"]) for task in tasks))
 
 
 def ask_again(client: Client, batch: str) -> int:

@@ -269,7 +269,7 @@ def test_naming_a_cluster_names_its_faces_unless_somebody_boxed_them(tmp_path: P
         (sha(2), 0): Said("bruno"),
     }, "the third face of photo 1 does not belong: nothing is said of it"
     assert result.first[sha(2)].people == {"alma"}, "which was said first"
-    assert result.clusters == 1 and result.problems == {"unknown photo": 1}
+    assert result.clusters == 1 and result.problems == {"no such number": 2, "unknown photo": 1}
 
 
 BOXES = st.lists(
