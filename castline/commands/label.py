@@ -21,6 +21,10 @@ for command in (backend, connect):
 Batch = Annotated[str, typer.Option(help="Which batch.")]
 Url = Annotated[str | None, typer.Option(help="A server of your team's; by default the project's own, which must run.")]
 TokenEnv = Annotated[str, typer.Option(help="With --url: the environment's variable that holds your token there.")]
+Root = Annotated[
+    Path, typer.Option(help="With --url: the server's document root for local files, which has this path there too.")
+]
+_TOKEN = "CASTLINE_LABEL_TOKEN"  # noqa: S105 (a variable's name)
 
 
 @label.command()
@@ -56,11 +60,8 @@ def start(
 def push(
     batch: Batch,
     url: Url = None,
-    token_env: TokenEnv = "CASTLINE_LABEL_TOKEN",  # noqa: S107 (a variable's name)
-    root: Annotated[
-        Path,
-        typer.Option(help="With --url: the server's document root for local files, which has this path there too."),
-    ] = Path(),
+    token_env: TokenEnv = _TOKEN,
+    root: Root = Path(),
     overlap: Annotated[
         int | None, typer.Option(min=1, help="How many people label each photo; by default as it was, at first 1.")
     ] = None,
@@ -109,7 +110,7 @@ def push(
 def pull(
     batch: Batch,
     url: Url = None,
-    token_env: TokenEnv = "CASTLINE_LABEL_TOKEN",  # noqa: S107 (a variable's name)
+    token_env: TokenEnv = _TOKEN,
     clusters: Annotated[
         bool, typer.Option("--clusters", help="What was said of clusters, into labels/clusters/BATCH.json.")
     ] = False,
@@ -137,11 +138,8 @@ def pull(
 def clusters(
     batch: Batch,
     url: Url = None,
-    token_env: TokenEnv = "CASTLINE_LABEL_TOKEN",  # noqa: S107 (a variable's name)
-    root: Annotated[
-        Path,
-        typer.Option(help="With --url: the server's document root for local files, which has this path there too."),
-    ] = Path(),
+    token_env: TokenEnv = _TOKEN,
+    root: Root = Path(),
     overlap: Annotated[
         int | None, typer.Option(min=1, help="How many people name each cluster; by default as it was, at first 1.")
     ] = None,
