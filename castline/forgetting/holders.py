@@ -171,6 +171,8 @@ def _here() -> list[Holder]:
     """Files of this folder that no stage writes anew."""
     known = {
         "named": "photos with names drawn on them",
+        "build/collect": "who was looked for and not taken",
+        "build/label": "sheets of faces for Label Studio",
         "build/review": "faces in doubt",
         "build/checkpoints": "training that was interrupted",
         ".castline/tune": "logs of tuning",
