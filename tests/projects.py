@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import yaml
+
 ROOT = Path(__file__).parents[1]
 TREE = (
     "conf",
@@ -38,6 +40,15 @@ def copy(source: Path, target: Path) -> None:
     for path in source.iterdir():
         if path.name not in ("__pycache__", "cache", "tmp", "config.local"):
             copy(path, target / path.name)
+
+
+def lighter(folder: Path, formats: tuple[str, ...] = ("onnx",), **training: object) -> None:
+    """Settings that cost less: only some files exported, of which nothing is asked; and others for training."""
+    allowance = {name: {"top1": 100.0, "tpir": 100.0, "person": 100.0} for name in formats}
+    changes = {"export/default": {"allowance": allowance}, "training/full": training}
+    for name, settings in changes.items():
+        file = folder / "conf" / f"{name}.yaml"
+        file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | settings))
 
 
 def cast(folder: Path, people: tuple[str, ...], each: int, batch: str = "first") -> Path:

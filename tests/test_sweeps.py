@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
-from projects import cast, environment, make_project, run
+from projects import cast, environment, lighter, make_project, run
 
 pytestmark = pytest.mark.slow
 
@@ -49,13 +49,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = make_project(tmp_path_factory.mktemp("project") / "project")
     cast(folder / "sample/photos/first", ("alma", "bruno", "chidi"), 6)
     (folder / "conf/data.yaml").write_text(yaml.safe_dump({"data": {"batches": ["first"]}}))
-    shorter = {
-        "conf/export/default.yaml": {"allowance": {"onnx": {"top1": 100.0, "tpir": 100.0, "person": 100.0}}},
-        "conf/training/full.yaml": {"epochs": 5},
-    }
-    for name, settings in shorter.items():
-        file = folder / name
-        file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | settings))
+    lighter(folder, epochs=5)
     run(folder, "git", "config", "user.name", "t")
     run(folder, "git", "config", "user.email", "t@localhost")
     run(folder, "castline", "compose")

@@ -14,7 +14,7 @@ import yaml
 from gto.constants import Action
 from gto.exceptions import GTOException
 from huggingface_hub import ModelCard
-from projects import cast, environment, make_project, run
+from projects import cast, environment, lighter, make_project, run
 
 from castline.errors import CastlineError
 from castline.versions import release as releases
@@ -584,8 +584,8 @@ def test_an_old_version_comes_back_bit_for_bit_and_retrained_measures_the_same(t
     project = make_project(tmp_path / "project")
     for key, value in (("user.name", "Tester"), ("user.email", "tester@example.org")):
         run(project, "git", "config", key, value)
+    lighter(project, epochs=20)
     run(project, "castline", "data", "use", str(photos), "--batch", "one")
-    run(project, "castline", "compose", "training.epochs=20")
     run(project, "dvc", "repro")
     commit(project, "First model")
     run(project, "castline", "release", "major")

@@ -73,7 +73,7 @@ def test_options(files: Path) -> None:
     assert ranking(files, born_after=1980) == [("nm0000005", "4.000")]
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     rows=st.lists(st.tuples(st.integers(1, 6), st.integers(1, 8), st.sampled_from(["actor", "self"])), max_size=40),
     votes=st.lists(st.integers(0, 200_000), min_size=6, max_size=6),

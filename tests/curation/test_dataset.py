@@ -340,7 +340,7 @@ def deliveries(draw: st.DrawFn) -> tuple[Photos, Known, int]:
 
 
 @given(deliveries())
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 def test_no_group_crosses_the_split_and_a_new_batch_moves_nothing(delivered: tuple[Photos, Known, int]) -> None:
     photos, known, last = delivered
     try:
@@ -376,7 +376,7 @@ def test_no_group_crosses_the_split_and_a_new_batch_moves_nothing(delivered: tup
 @given(
     st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 4), st.booleans()), min_size=6, max_size=40), st.data()
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_what_is_labelled_later_moves_nothing(pile: list[tuple[str, int, bool]], data: st.DataObject) -> None:
     """pile: of each photo whom it shows, a moment that it shares with others, and whether it lies in a folder."""
     photos = Photos()

@@ -39,7 +39,7 @@ def test_no_photos_are_placed_nowhere() -> None:
 
 
 @given(collections())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_near_duplicates_are_never_on_two_sides(
     collection: tuple[list[PhotoToPlace], list[tuple[int, int]]],
 ) -> None:
@@ -56,7 +56,7 @@ def test_near_duplicates_are_never_on_two_sides(
 
 
 @given(collections())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_new_batches_move_nothing(collection: tuple[list[PhotoToPlace], list[tuple[int, int]]]) -> None:
     made, pairs = collection
     old = [i for i, photo in enumerate(made) if photo.batch < 2]
@@ -71,7 +71,7 @@ def test_new_batches_move_nothing(collection: tuple[list[PhotoToPlace], list[tup
 
 
 @given(collections(), st.randoms())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_the_order_of_photos_does_not_matter(
     collection: tuple[list[PhotoToPlace], list[tuple[int, int]]], random: "st.random.Random"
 ) -> None:

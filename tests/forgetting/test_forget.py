@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import yaml
 from PIL import Image
-from projects import ROOT, cast, make_project, run
+from projects import ROOT, cast, lighter, make_project, run
 
 from castline import tables
 from castline.scoring import Scorer
@@ -131,13 +130,7 @@ class Told:
 def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
     folder = make_project(tmp_path_factory.mktemp("project"))
     photos, remote = tmp_path_factory.mktemp("photos"), tmp_path_factory.mktemp("remote")
-    shorter = {
-        "conf/export/default.yaml": {"allowance": {"onnx": {"top1": 100.0, "tpir": 100.0, "person": 100.0}}},
-        "conf/training/full.yaml": {"epochs": 20, "folds": 0},
-    }
-    for name, settings in shorter.items():
-        file = folder / name
-        file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | settings))
+    lighter(folder, epochs=20, folds=0)
     one = cast(photos / "one", ("alma", "bruno", "chidi"), 6)
     (one / "alma").rename(one / NAME)
     for number, path in enumerate(sorted((one / NAME).iterdir())):

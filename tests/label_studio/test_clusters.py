@@ -38,7 +38,7 @@ def by_the_book(vectors: NDArray[np.float32], least: float) -> set[frozenset[int
     return {frozenset(rows) for rows in clusters}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(people=st.lists(st.integers(0, 4), max_size=22), seed=st.integers(0, 999), least=st.floats(0.2, 0.8))
 def test_linked_is_average_linkage_in_whatever_order(people: list[int], seed: int, least: float) -> None:
     vectors = faces_of(people, seed, spread=0.25) if people else np.zeros((0, 16), np.float32)

@@ -49,7 +49,7 @@ def test_a_photo_is_worth_its_best_face() -> None:
     assert set(picked[:3]) >= {5}  # after two picks there is nobody else to tell of
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     people=st.lists(st.integers(0, 5), max_size=24),
     count=st.integers(1, 30),

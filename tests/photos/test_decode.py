@@ -66,7 +66,7 @@ def test_what_cannot_be_used_is_rejected_with_a_reason(data: bytes, reason: str)
 
 
 @given(st.binary(max_size=300), st.integers(0, 2000))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_no_bytes_raise_anything_else(noise: bytes, at: int) -> None:
     good = encoded(corners(), "JPEG")
     for data in (noise, good[:at] + noise + good[at + len(noise) :]):

@@ -109,7 +109,7 @@ TRACKS = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(TRACKS, st.sampled_from([None, 0.3, 0.6]), st.permutations(range(8)))
 def test_nobody_is_twice_in_a_frame_and_times_are_the_tracks(
     values: list[tuple[float, float, int, float, float, int]], threshold: float | None, order: list[int]

@@ -127,7 +127,7 @@ FRAMES = st.lists(
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(FRAMES, st.sampled_from([0.05, 0.3, 1.0]))
 def test_whatever_comes_each_face_is_in_one_track_and_each_track_once_in_a_frame(
     frames: list[list[tuple[int, int, int]]], step: float
@@ -146,7 +146,7 @@ def test_whatever_comes_each_face_is_in_one_track_and_each_track_once_in_a_frame
     assert all(1 <= track.faces <= track.frames and np.isfinite(track.pooled).all() for track in tracks)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(FRAMES, st.permutations(range(5)))
 def test_the_order_of_the_faces_in_a_frame_is_no_matter(
     frames: list[list[tuple[int, int, int]]], order: list[int]
