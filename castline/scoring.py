@@ -13,10 +13,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from castline.errors import BundleError
+from castline.tensors import read_tensors
 
 __all__ = ["Scorer", "softmax"]
 
@@ -97,6 +96,8 @@ class Scorer:
 
     def write(self, path: Path) -> None:
         """One safetensors file; the same head gives the same bytes."""
+        from safetensors.numpy import save_file  # late: a device reads heads and writes none
+
         path.parent.mkdir(parents=True, exist_ok=True)
         arrays = {name: getattr(self, name) for name in _ARRAYS if getattr(self, name) is not None}
         said: dict[str, Any] = {"people": self.people, "settings": dict(self.settings)}
@@ -115,13 +116,12 @@ class Scorer:
         Raises: BundleError when there is no such file, or it does not hold a head.
         """
         try:
-            with safe_open(path, "np") as file:
-                said = json.loads(file.metadata()["castline"])
-                arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            arrays, metadata = read_tensors(path)
+            said = json.loads(metadata["castline"])
             normalised, metric = bool(said["normalised"]), str(said["metric"])
             scorer = cls(tuple(said["people"]), said["settings"], normalised=normalised, metric=metric, **arrays)
             scorer._check()
-        except (OSError, SafetensorError, ValueError, TypeError, KeyError, AttributeError) as error:
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise BundleError(f"{path}: no trained head: {error}", "dvc repro") from error
         return scorer
 

@@ -66,7 +66,7 @@ def test_light_modules_stay_light(module: str) -> None:
 @pytest.mark.parametrize("module", ["castline.runtime", "castline.cli"])
 def test_a_device_needs_no_pipeline(module: str) -> None:
     """With the core dependencies alone, people can be named: no extra is imported."""
-    extras = ("av", "pyarrow", "omegaconf", "dvc", "jinja2", "matplotlib", "tqdm", "yaml")
+    extras = ("av", "pyarrow", "omegaconf", "dvc", "jinja2", "matplotlib", "safetensors", "tqdm", "yaml")
     code = f"import sys, {module}; print(*(name for name in {extras} if name in sys.modules))"
     assert run(sys.executable, "-c", code).stdout.strip() == ""
 
