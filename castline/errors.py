@@ -6,7 +6,9 @@ CastlineError
 ├── WeightsError    a weight file that is absent or is not the one that was asked for
 ├── MissingExtra    an optional dependency that is not installed
 ├── BundleError     a released model that cannot be used
-└── GateError       an exported file that is not as good as the model it came from
+├── GateError       an exported file that is not as good as the model it came from
+├── ReleaseError    a release that a device must not run
+└── StoreError      a device's store that cannot be read or written
 """
 
 import functools
@@ -23,6 +25,8 @@ __all__ = [
     "DataError",
     "GateError",
     "MissingExtra",
+    "ReleaseError",
+    "StoreError",
     "WeightsError",
     "exits_cleanly",
     "optional_import",
@@ -67,6 +71,14 @@ class BundleError(CastlineError):
 
 class GateError(CastlineError):
     """An exported file that is not as good as the model it came from."""
+
+
+class ReleaseError(CastlineError):
+    """A release that a device must not run: damaged, incomplete, or not what it says it is."""
+
+
+class StoreError(CastlineError):
+    """A device's store of releases that cannot be read or written: a full disk, a missing folder."""
 
 
 def optional_import(module: str, extra: str) -> ModuleType:
