@@ -218,7 +218,7 @@ class Store:
         """
         with contextlib.suppress(OSError), self._changing() as state:
             self._count(state)
-        version = self.current or self._other_than(self.current, self._state())
+        version = self.current or self._other_than(self._state())
         manifest = self._manifest(version)
         if version is None or manifest is None:
             raise StoreError(
@@ -282,11 +282,8 @@ class Store:
         self._discard(self._folder(version))  # an older copy; if it is the current one, then it is damaged
         folder.rename(self._folder(version))
         _sync(self.root / _RELEASES)
-        if self.current not in (None, version):
-            self._link(_PREVIOUS, str(self.current))
         self._link(_CURRENT, version)
-        self._announce(state)
-        self._prune(state)
+        self._finish(state)
         return Outcome("installed", version)
 
     def _count(self, state: _State) -> None:
@@ -305,28 +302,25 @@ class Store:
 
     def _roll_back(self, state: _State, failing: str, reason: str) -> None:
         """Go back from the current release, if there is one to go back to."""
-        target = self._other_than(failing, state)
+        target = self._other_than(state, failing)
         manifest = self._manifest(failing)
         if target is None or manifest is None:
             return
+        whole = self._is_whole(manifest)
         state.leaving = reason
-        if self._is_whole(manifest):  # a damaged copy says nothing about the release
+        if whole:  # a damaged copy says nothing about the release
             self._refuse(state, manifest.digest, failing, reason)
         self._write(state)
         self._link(_CURRENT, target)
-        others = [version for version in self.versions if version not in (failing, target)]
-        if others:
-            self._link(_PREVIOUS, others[0])
-        else:
-            (self.root / _PREVIOUS).unlink(missing_ok=True)
-        self._announce(state)
-        self._prune(state)
+        if not whole:
+            self._discard(self._folder(failing))
+        self._finish(state)
 
-    def _other_than(self, version: str | None, state: _State) -> str | None:
+    def _other_than(self, state: _State, *versions: str | None) -> str | None:
         """What to run instead: the previous release, or else the newest here; none that was refused."""
         for other in (self.previous, *self.versions):
             manifest = self._manifest(other)
-            if manifest and other != version and not _refusal(state, manifest.digest):
+            if manifest and other not in versions and not _refusal(state, manifest.digest):
                 return other
         return None
 
@@ -340,7 +334,7 @@ class Store:
             try:
                 state = self._state()
                 self._mend(state)
-                self._announce(state)
+                self._finish(state)
                 yield state
             finally:
                 self._sweep()
@@ -354,19 +348,31 @@ class Store:
 
     def _mend(self, state: _State) -> None:
         """See that `current` leads somewhere, if there is anywhere; `previous` does or is not there."""
-        if self.current is None and (target := self._other_than(None, state)):
+        if self.current is None and (target := self._other_than(state)):
             state.leaving = f"the files of {state.current} are not there" if state.current else ""
             self._write(state)
             self._link(_CURRENT, target)
         if self.previous is None:
             (self.root / _PREVIOUS).unlink(missing_ok=True)
 
-    def _announce(self, state: _State) -> None:
-        """Tell of the change if `current` is not what was announced; killed in between, it is told once more."""
-        current = self.current
-        if current in (None, state.current):
+    def _finish(self, state: _State) -> None:
+        """What follows when `current` leads elsewhere than was announced: the new `previous`, the event, less on disk.
+
+        It is written down last: killed on the way, all of it is done once more.
+        """
+        current, before = self.current, state.current
+        if current in (None, before):
             return
-        self._tell(Event("model-rollback" if state.leaving else "model-update", state.current, current, state.leaving))
+        if state.leaving or self._manifest(before) is None:
+            previous = self._other_than(state, current, before)
+        else:
+            previous = before
+        if previous is not None:
+            self._link(_PREVIOUS, previous)
+        else:
+            (self.root / _PREVIOUS).unlink(missing_ok=True)
+        self._tell(Event("model-rollback" if state.leaving else "model-update", before, current, state.leaving))
+        self._prune(state)
         here = self.versions
         state.current, state.starts, state.leaving = current, 0, ""
         state.proven = [version for version in state.proven if version in here]
