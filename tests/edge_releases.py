@@ -62,15 +62,25 @@ def tiny_bundle(folder: Path, sample: Path, seed: int, people: int = 4, spare: i
     return folder
 
 
-def rezip(path: Path, target: Path, changes: Mapping[str, bytes | None], version: str | None = None) -> Path:
-    """The same zip with other files in it, its manifest true of them. None: without that file. version: another one."""
-    with zipfile.ZipFile(path) as archive:
-        files = {name: archive.read(name) for name in archive.namelist()}
+def rezip(path: Path, target: Path, changes: Mapping[str, bytes | None]) -> Path:
+    """The same zip with other files in it, its manifest true of them. None: without that file."""
+    files = contents_of(path)
     before = Manifest.parse(files.pop(MANIFEST))
     contents = {name: data for name, data in (files | changes).items() if data is not None}
+    return write_zip(target, with_manifest(contents, before.version, before.model))
+
+
+def fake_release(folder: Path, version: str, **contents: bytes) -> Path:
+    """A release for what does not look into it: a few bytes in two files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {f"{name}.bin": data for name, data in ({"model": version.encode(), "head": b"1"} | contents).items()}
+    return write_zip(folder / f"{version}.zip", with_manifest(files, version))
+
+
+def with_manifest(contents: Mapping[str, bytes], version: str, model: str = "float32", **more: str) -> dict[str, bytes]:
+    """The contents of a zip, and first of all a manifest that is true of them."""
     packed = {name: Packed(hashlib.sha256(data).hexdigest(), len(data)) for name, data in contents.items()}
-    manifest = Manifest(version or before.version, before.model, packed)
-    return write_zip(target, {MANIFEST: manifest.json_bytes()} | contents)
+    return {MANIFEST: Manifest(version, model, packed, **more).json_bytes()} | dict(contents)
 
 
 def write_zip(target: Path, contents: Mapping[str, bytes]) -> Path:
