@@ -4,9 +4,9 @@
 
 The bundle is packed in each format for devices. Timed are bringing a release in, of it the self-test in a process of
 its own, the same release once more, a start and a rollback: medians on this machine, its disk included. Then an update,
-and the rollback after it, are killed by SIGKILL before each of their steps; the table says what runs afterwards, which
-has passed its self-test again, and what comes of the same update once more. Prints both and appends to a CSV beside this
-file, with machine, versions and command.
+and the rollback after it, are killed by SIGKILL before each of their steps. The table says which version runs
+afterwards, once it has passed its self-test again, and what comes of the same update once more. Prints both and appends
+to a CSV beside this file, with machine, versions and command.
 """
 
 import argparse
@@ -52,9 +52,9 @@ def main() -> None:
             )
             rows += [("release", format, "bytes", size)]
             rows += [("time", format, f"{measure}_s", f"{seconds:.4f}") for measure, seconds in took.items()]
-        print(f"\n{'killed before':<48}{'runs afterwards':<18}the same once more")
+        print(f"\n{'killed before':<54}{'runs':<8}the same once more")
         for kind, step, runs, once_more in kill_table(work / "killed", zips["float16"], zips["int8"]):
-            print(f"{kind:<10}{step:<38}{runs:<18}{once_more}")
+            print(f"{kind:<10}{step:<44}{runs:<8}{once_more}")
             rows += [(f"killed {kind}", step, "runs_afterwards", runs), (f"killed {kind}", step, "again", once_more)]
     record(options.csv, command_line(options.bundle), rows)
 

@@ -43,6 +43,8 @@ def test_tools_are_content(command: tuple[str, ...]) -> None:
     [
         "castline.bundle",
         "castline.cli",
+        "castline.edge.package",
+        "castline.edge.store",
         "castline.faces.detectors.blazeface",
         "castline.faces.detectors.haar",
         "castline.faces.detectors.mtcnn",
@@ -63,7 +65,7 @@ def test_light_modules_stay_light(module: str) -> None:
     assert done.stdout.strip() == ""
 
 
-@pytest.mark.parametrize("module", ["castline.runtime", "castline.cli"])
+@pytest.mark.parametrize("module", ["castline.runtime", "castline.cli", "castline.edge.golden", "castline.edge.store"])
 def test_a_device_needs_no_pipeline(module: str) -> None:
     """With the core dependencies alone, people can be named: no extra is imported."""
     extras = ("av", "pyarrow", "omegaconf", "dvc", "jinja2", "matplotlib", "safetensors", "tqdm", "yaml")

@@ -294,9 +294,9 @@ class Store:
             return
         if before := _refusal(state, manifest.digest):  # this was killed on its way back
             self._roll_back(state, version, before["reason"])
-        elif version not in state.proven:
-            if state.starts >= self._attempts:
-                self._roll_back(state, version, f"{state.starts} starts in a row that did not get as far as working")
+        elif version not in state.proven and state.starts >= self._attempts:
+            self._roll_back(state, version, f"{state.starts} starts in a row that did not get as far as working")
+        if self.current not in state.proven:
             state.starts += 1
             self._write(state)
 
@@ -352,8 +352,8 @@ class Store:
             state.leaving = f"the files of {state.current} are not there" if state.current else ""
             self._write(state)
             self._link(_CURRENT, target)
-        if self.previous is None:
-            (self.root / _PREVIOUS).unlink(missing_ok=True)
+        if self.previous is None and (self.root / _PREVIOUS).is_symlink():
+            (self.root / _PREVIOUS).unlink()
 
     def _finish(self, state: _State) -> None:
         """What follows when `current` leads elsewhere than was announced: the new `previous`, the event, less on disk.

@@ -264,7 +264,7 @@ states = st.binary(max_size=30) | st.recursive(
 
 
 @given(states)
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 def test_with_any_state_a_device_starts(data: bytes) -> None:
     with tempfile.TemporaryDirectory() as name:
         shop = Shop(Path(name))
@@ -479,7 +479,7 @@ def test_odd_members_are_refused(shop: Shop, kind: str) -> None:
 
 
 @given(st.data())
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=100)
 def test_a_damaged_zip_is_refused_or_is_the_release(data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as name:
         shop = Shop(Path(name))
