@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,8 @@ def _in_process(store: Store, do: Callable[[Store], object], kill_at: int) -> tu
             _Killer(store.root, kill_at, writing)
             do(store)
             status = 0
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(status)
     os.close(writing)

@@ -145,7 +145,7 @@ def self_tested(folder: Path) -> None:
     except subprocess.TimeoutExpired as error:
         raise ReleaseError(f"self-test: no answer in {_TIMEOUT:g} s") from error
     if done.returncode < 0:
-        raise ReleaseError(f"self-test: ended by {signal.Signals(-done.returncode).name}")
+        raise ReleaseError(f"self-test: ended by signal {-done.returncode} ({signal.strsignal(-done.returncode)})")
     if done.returncode:
         last = (done.stdout.strip() or done.stderr.strip()).splitlines()[-1:] or [f"exit code {done.returncode}"]
         raise ReleaseError(f"self-test: {last[0][:500]}")

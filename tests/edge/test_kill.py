@@ -99,6 +99,21 @@ def test_a_rollback_killed_at_every_step(failing: Path, old: Path, new: Path, tm
         assert (store.current, store.previous, store.versions) == ("1.0.0", None, ["1.0.0"])
 
 
+def test_going_back_by_deployment_killed_at_every_step(failing: Path, old: Path, new: Path, tmp_path: Path) -> None:
+    """1.0.0 is there already, as the previous release: its copy makes room for the one that was just tested."""
+    root, events = tmp_path / "store", tmp_path / "events"
+    store = store_at(root, events, test=untested)
+    names = steps(store_at(copied(failing, root), test=untested), lambda store: store.install(old))
+    for step in range(names.index("rename releases/1.0.0 → .tmp-old-1.0.0"), len(names)):
+        copied(failing, root)
+        events.unlink(missing_ok=True)
+        kill(store, lambda store: store.install(old), step, power_cut=True)
+        assert store.current in ("1.0.0", "2.0.0")
+        assert store.install(old).result in ("installed", "unchanged"), names[step]
+        runs(store.started(), old)
+        assert store.previous == "2.0.0" and set(told(events)) == {("model-update", "2.0.0", "1.0.0")}
+
+
 def test_the_very_first_installation_killed_at_every_step(old: Path, tmp_path: Path) -> None:
     names = steps(store_at(tmp_path / "store", test=untested), lambda store: store.install(old))
     for step in range(len(names)):

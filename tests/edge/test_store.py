@@ -527,7 +527,7 @@ def test_releases_mixed_of_two_are_refused(old: Path, new: Path, tmp_path: Path,
 @pytest.mark.parametrize(
     ("script", "reason"),
     [
-        ("kill -SEGV $$", "self-test: ended by SIGSEGV"),
+        ("kill -SEGV $$", "self-test: ended by signal 11 (Segmentation fault)"),
         ("exec sleep 60", "self-test: no answer in 0.3 s"),
         ("echo too slow; exit 1", "self-test: too slow"),
         ("echo Traceback >&2; echo 'MemoryError: 1' >&2; exit 1", "self-test: MemoryError: 1"),
