@@ -17,26 +17,22 @@ who deploys decides, also to go back.
 
 import argparse
 import contextlib
-import errno
 import fcntl
-import hashlib
 import json
 import os
 import shutil
 import signal
-import stat
-import struct
 import subprocess
 import sys
 import zipfile
-import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import IO, Literal
+from typing import Literal
 
 from castline import __version__
-from castline.edge.manifest import LARGEST, MANIFEST, Manifest, numbers_of
+from castline.edge.manifest import MANIFEST, Manifest
+from castline.edge.unpack import force, manifest_of, opened, sync, unpack
 from castline.errors import ReleaseError, StoreError, exits_cleanly
 from castline.weights import sha256_of
 
@@ -47,7 +43,6 @@ _UNFINISHED = ".tmp-"
 _TIMEOUT = 120.0  # seconds for a self-test, from starting Python to the last comparison
 _REMEMBERED = 20  # refused releases
 _SPARE = 2**20  # bytes of the disk for names, state.json and what the program itself writes
-_LARGEST_MANIFEST = 2**20  # bytes
 
 
 @dataclass(frozen=True)
@@ -257,8 +252,8 @@ class Store:
             return Outcome("refused", before["version"] or None, before["reason"])
         version = None
         try:
-            with _opened(path) as archive:
-                manifest = _manifest_of(archive)
+            with opened(path) as archive:
+                manifest = manifest_of(archive)
                 version = manifest.version
                 if not again and (before := _refusal(state, manifest.digest)):
                     return Outcome("refused", version, before["reason"])
@@ -281,7 +276,7 @@ class Store:
         self._write(state)
         self._discard(self._folder(version))  # an older copy; if it is the current one, then it is damaged
         folder.rename(self._folder(version))
-        _sync(self.root / _RELEASES)
+        sync(self.root / _RELEASES)
         self._link(_CURRENT, version)
         self._finish(state)
         return Outcome("installed", version)
@@ -383,28 +378,13 @@ class Store:
 
         Raises: ReleaseError for a zip with anything else in it; StoreError when there is no room.
         """
-        members = _members(archive, manifest)
         needed, free = sum(file.bytes for file in manifest.files.values()), shutil.disk_usage(self.root).free
         if free < needed + _SPARE:
             raise StoreError(
                 f"{self.root}: {needed / 1e6:.1f} MB are needed for {manifest.version}, {free / 1e6:.1f} MB are free"
             )
         folder = self.root / f"{_UNFINISHED}{manifest.version}"
-        folder.mkdir()
-        for name, member in members.items():
-            with (folder / name).open("xb") as file:
-                size, found = 0, hashlib.sha256()
-                for part in _parts(archive, member, manifest.files[name].bytes):
-                    size += len(part)
-                    found.update(part)
-                    file.write(part)
-                _force(file)
-            if (found.hexdigest(), size) != (manifest.files[name].sha256, manifest.files[name].bytes):
-                raise ReleaseError(f"{name}: not the file that {MANIFEST} speaks of")
-        with (folder / MANIFEST).open("xb") as file:
-            file.write(manifest.json_bytes())
-            _force(file)
-        _sync(folder)
+        unpack(archive, manifest, folder)
         return folder
 
     def _link(self, name: str, version: str) -> None:
@@ -412,7 +392,7 @@ class Store:
         fresh = self.root / f"{_UNFINISHED}{name}"
         fresh.symlink_to(Path(_RELEASES, version))
         fresh.replace(self.root / name)
-        _sync(self.root)
+        sync(self.root)
 
     def _linked(self, name: str) -> str | None:
         try:
@@ -483,95 +463,15 @@ class Store:
         fresh = self.root / f"{_UNFINISHED}{_STATE}"
         with fresh.open("xb") as file:
             file.write((json.dumps(asdict(state), indent=2) + "\n").encode())
-            _force(file)
+            force(file)
         fresh.replace(self.root / _STATE)
-        _sync(self.root)
+        sync(self.root)
 
 
 def _refusal(state: _State, digest: str) -> dict[str, str] | None:
     """Why this is not to be tried. What another castline refused may do with this one."""
     found = state.refused.get(digest)
     return found if found and found["castline"] == __version__ else None
-
-
-@contextlib.contextmanager
-def _reading() -> Iterator[None]:
-    """Whatever a hostile zip makes `zipfile` raise is a refusal; a disk that cannot be read is none."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # an offset before the file's beginning
-            raise
-        raise ReleaseError("the zip is damaged") from error
-    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, RuntimeError, ValueError, ArithmeticError) as error:
-        raise ReleaseError(f"the zip is damaged ({str(error)[:200]})") from error
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
-    if path.stat().st_size > LARGEST:
-        raise ReleaseError(f"the zip has more than {LARGEST // 2**20} MiB")
-    with _reading():
-        archive = zipfile.ZipFile(path)
-    with archive:
-        yield archive
-
-
-def _manifest_of(archive: zipfile.ZipFile) -> Manifest:
-    """The manifest in a zip, of a release that this program can run. Raises: ReleaseError."""
-    try:
-        member = archive.getinfo(MANIFEST)
-    except KeyError as error:
-        raise ReleaseError(f"there is no {MANIFEST} in the zip") from error
-    manifest = Manifest.parse(b"".join(_parts(archive, member, _LARGEST_MANIFEST)))
-    if numbers_of(manifest.castline) > numbers_of(__version__):
-        raise ReleaseError(f"it needs castline {manifest.castline}, this device has {__version__}")
-    return manifest
-
-
-def _members(archive: zipfile.ZipFile, manifest: Manifest) -> dict[str, zipfile.ZipInfo]:
-    """The zip's members by name, as the manifest lists them: no other, none twice, no link, no folder."""
-    members = archive.infolist()
-    names = sorted(member.filename for member in members)
-    wanted = {MANIFEST, *manifest.files}
-    if names != sorted(wanted):
-        odd = sorted(wanted ^ set(names)) or [name for name in names if names.count(name) > 1]
-        raise ReleaseError(f"{odd[0][:100]!r}: in the zip or in {MANIFEST}, but not once in both")
-    return {member.filename: member for member in members if member.filename != MANIFEST}
-
-
-def _parts(archive: zipfile.ZipFile, member: zipfile.ZipInfo, most: int) -> Iterator[bytes]:
-    """The bytes of a member, of which no more than `most` are ever unpacked. Raises: ReleaseError."""
-    plain = member.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) and not member.flag_bits & 1
-    if not plain or stat.S_ISLNK(member.external_attr >> 16):
-        raise ReleaseError(f"{member.filename[:100]!r}: not a plain file, stored or deflated")
-    with _reading():
-        stream = archive.open(member)
-    with stream:
-        while True:
-            with _reading():
-                part = stream.read(min(2**20, most + 1))
-            if not part:
-                return
-            most -= len(part)
-            if most < 0:
-                raise ReleaseError(f"{member.filename[:100]!r}: larger than it may be")
-            yield part
-
-
-def _force(file: IO[bytes]) -> None:
-    """See that what was written is on the disk."""
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _sync(folder: Path) -> None:
-    """See that the names in a folder are on the disk."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _store_error(root: Path, error: OSError) -> StoreError:
