@@ -210,7 +210,7 @@ def test_the_page_is_sound_and_can_be_read_aloud(page: Page) -> None:
 def test_every_section_is_there(page: Page) -> None:
     assert page.headings == [
         "what", "learning", "strangers", "random", "same", "people", "groups", "confusion", "mistakes", "sure",
-        "photos", "changed",
+        "labels", "photos", "changed",
     ]  # fmt: skip
     assert {link["href"].removeprefix("#") for link in page.all("a")} == set(page.headings) - {"learning", "same"}
     assert "✗ not allowed" in page.text
