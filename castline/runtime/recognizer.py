@@ -121,9 +121,9 @@ class Recognizer:
         """The people in a photo that `open` decoded, left to right."""
         return [Person(face, self.name(face.raw)) for face in self.faces(photo)]
 
-    def faces(self, photo: Photo) -> list[Face]:
-        """The faces in a photo that `open` decoded, left to right."""
-        found = self.find(photo)
+    def faces(self, photo: Photo, found: Detections | None = None) -> list[Face]:
+        """The faces in a photo that `open` decoded, left to right; found: what `find` says of it, if it was asked."""
+        found = self.find(photo) if found is None else found
         upright = found.moved(photo.scale)
         faces = []
         for i in np.argsort(found.boxes[:, 0], kind="stable"):

@@ -10,7 +10,7 @@ from PIL import Image
 from castline.errors import ConfigError, DataError, optional_import
 from castline.photos.decode import Photo, PhotoSettings
 
-__all__ = ["Video", "is_video", "write_video"]
+__all__ = ["Video", "is_video", "upright", "write_video"]
 
 # FFmpeg's readers of the formats that videos come in. Playlists and the like, which name other files, stay shut.
 _FORMATS = "mov,matroska,avi,mpeg,mpegts,flv,asf,ogg"
@@ -92,7 +92,9 @@ class Video:
                 if int(time * self._fps + 1e-3) > slot:
                     slot = int(time * self._fps + 1e-3)
                     self.frames += 1
-                    yield time, self._photo(frame, stream.sample_aspect_ratio)
+                    photo = upright(frame, stream.sample_aspect_ratio, self._settings, str(self.path))
+                    self.width, self.height = photo.width, photo.height
+                    yield time, photo
         if not self.frames:
             raise DataError(f"{self.path}: no frame can be decoded ({'; '.join(damage) or 'it is empty'})")
         if self.stated and self.stated - self.seconds > max(0.5, 0.02 * self.stated):
@@ -120,27 +122,30 @@ class Video:
                 f"{self.path}: there is no video in this file{', only sound' if container.streams.audio else ''}"
             )
         stream = streams[0]
-        self._check(stream.codec_context.width or 0, stream.codec_context.height or 0)
+        _check(stream.codec_context.width or 0, stream.codec_context.height or 0, self._settings, str(self.path))
         return stream
 
-    def _check(self, width: int, height: int) -> None:
-        if width * height > self._settings.max_megapixels * 1e6:
-            raise DataError(
-                f"{self.path}: {width}×{height}, the limit is {self._settings.max_megapixels:g} megapixels a frame"
-            )
 
-    def _photo(self, frame: Any, aspect: Fraction | None) -> Photo:
-        self._check(frame.width, frame.height)
-        width, height = round(frame.width * (aspect or 1)), frame.height  # pixels need not be square
-        shrink = min(1.0, self._settings.decode_side / max(width, height))
-        image = frame.to_image(width=max(1, round(width * shrink)), height=max(1, round(height * shrink)))
-        turn = _UPRIGHT.get(frame.rotation)
-        if turn is not None:
-            image = image.transpose(turn)
-            if abs(frame.rotation) == 90:
-                width, height = height, width
-        self.width, self.height = width, height
-        return Photo(image, width, height, "")
+def upright(frame: Any, aspect: Fraction | None, settings: PhotoSettings, name: str) -> Photo:
+    """A frame of PyAV as photos are read: RGB, upright, perhaps reduced. aspect: of one pixel, width by height.
+
+    Raises: DataError, which begins with `name`, for one that is larger than `settings` allow.
+    """
+    _check(frame.width, frame.height, settings, name)
+    width, height = round(frame.width * (aspect or 1)), frame.height  # pixels need not be square
+    shrink = min(1.0, settings.decode_side / max(width, height))
+    image = frame.to_image(width=max(1, round(width * shrink)), height=max(1, round(height * shrink)))
+    turn = _UPRIGHT.get(frame.rotation)
+    if turn is not None:
+        image = image.transpose(turn)
+        if abs(frame.rotation) == 90:
+            width, height = height, width
+    return Photo(image, width, height, "")
+
+
+def _check(width: int, height: int, settings: PhotoSettings, name: str) -> None:
+    if width * height > settings.max_megapixels * 1e6:
+        raise DataError(f"{name}: {width}×{height}, the limit is {settings.max_megapixels:g} megapixels a frame")
 
 
 def _decoded(av: Any, container: Any, stream: Any, damage: list[str]) -> Iterator[Any]:
