@@ -1,0 +1,118 @@
+"""The configuration: the public component's keys, ours, and what is said of a wrong one."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis
+from hypothesis import strategies as st
+
+from castline.edge.settings import KEYS, Mqtt, parse, read_file
+from castline.errors import ConfigError
+
+PUBLIC = {  # as a deployment of the public component has it: strings all of them
+    "accessControl": {"aws.greengrass.ipc.mqttproxy": {}},
+    "PublishResultsOnTopic": "ml/tflite/image-classification",
+    "Accelerator": "cpu",
+    "ImageDirectory": "/images",
+    "ImageName": "cat.jpeg",
+    "InferenceInterval": "3600",
+    "ModelResourceKey": {"model": "TensorFlowLite-Mobilenet"},
+}
+
+
+def test_the_public_components_configuration_is_understood() -> None:
+    settings, notes = parse(PUBLIC)
+    assert (settings.source, settings.interval, settings.topic) == (
+        "image:/images/cat.jpeg", 3600.0, "ml/tflite/image-classification",
+    )  # fmt: skip
+    assert settings.model == "TensorFlowLite-Mobilenet"
+    assert (settings.threshold, settings.mqtt, notes) == (None, None, [])
+
+
+@pytest.mark.parametrize(
+    ("given", "source"),
+    [
+        ({"ImageDirectory": "/images"}, "directory:/images"),
+        ({"UseCamera": "True", "ImageName": "a"}, "camera:/dev/video0"),
+        ({"UseCamera": "false", "ImageName": "a.jpg"}, "image:a.jpg"),
+        ({"Source": "rtsp://u:p@10.0.0.7/1", "UseCamera": True}, "rtsp://u:p@10.0.0.7/1"),
+        ({"Source": "video:clip.mp4"}, "video:clip.mp4"),
+    ],
+)
+def test_which_source_wins(given: dict[str, Any], source: str) -> None:
+    assert parse(given)[0].source == source
+
+
+def test_ours_in_full() -> None:
+    mqtt = {"host": "h", "ca": "c", "cert": "d", "key": "k", "client_id": "thing", "port": "8884"}
+    ours = {
+        "Source": "image:a", "Fps": "5", "LocalTopic": "seen", "SpoolMegabytes": 1, "Threshold": "0.5", "Threads": "2",
+        "StorePath": "/store", "Mqtt": mqtt,
+    }  # fmt: skip
+    settings, notes = parse(ours)
+    assert (settings.fps, settings.local_topic, settings.spool_bytes) == (5.0, "seen", 1_000_000)
+    assert (settings.threshold, settings.threads, settings.store_path) == (0.5, 2, "/store")
+    assert settings.mqtt == Mqtt("h", Path("c"), Path("d"), Path("k"), "thing", 8884)
+    assert not notes
+
+
+def test_unknown_keys_are_said_and_harmless() -> None:
+    settings, notes = parse({"Source": "image:a", "fps": "9", "Speed": 1, "Fps": None, "Threshold": ""})
+    assert notes == ["'fps' is no setting; Fps is meant?", "'Speed' is no setting"]
+    assert (settings.fps, settings.threshold) == (2.0, None)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({}, "no Source, ImageName, ImageDirectory or UseCamera"),
+        ({"Source": "disk:/a"}, "Source is"),
+        ({"Source": "image:"}, "Source is"),
+        ({"Source": "file:///etc/passwd"}, "Source is"),
+        ({"InferenceInterval": "soon"}, 'InferenceInterval is "soon"(.|\n)*a number from'),
+        ({"InferenceInterval": "nan"}, "InferenceInterval"),
+        ({"InferenceInterval": "0"}, "InferenceInterval"),
+        ({"Fps": True}, "Fps is true"),
+        ({"Fps": [1]}, r"Fps is \[1\]"),
+        ({"UseCamera": "perhaps"}, "UseCamera"),
+        ({"PublishResultsOnTopic": "a/#"}, "PublishResultsOnTopic"),
+        ({"LocalTopic": "ü" * 200}, "LocalTopic"),
+        ({"ModelResourceKey": "x"}, "ModelResourceKey"),
+        ({"Mqtt": {"host": "h"}}, r"Mqtt\.ca is not configured"),
+        ({"Mqtt": {"host": "h", "ca": "c", "cert": "d", "key": "k", "port": 0}}, r"Mqtt\.port is 0"),
+    ],
+)
+def test_what_is_wrong_is_named_with_what_is_allowed(wrong: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        parse({"Source": "image:a", **wrong} if wrong and "Source" not in wrong else wrong)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=4,
+)
+
+
+@hypothesis(deadline=None)
+@given(st.dictionaries(st.sampled_from(KEYS) | st.text(max_size=5), json_values, max_size=5))
+def test_whatever_is_deployed_is_understood_or_refused_in_words(values: dict[str, Any]) -> None:
+    try:
+        settings, notes = parse(values)
+    except ConfigError as error:
+        assert error.next
+    else:
+        assert settings.source
+        assert len(notes) == len([key for key in values if key not in KEYS])
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "{", "\xff"])
+def test_a_file_that_is_no_configuration(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "edge.json"
+    path.write_text(text, "latin-1")
+    with pytest.raises(ConfigError, match=r"edge\.json"):
+        read_file(path)
+    with pytest.raises(ConfigError, match="absent"):
+        read_file(tmp_path / "absent")
