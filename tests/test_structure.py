@@ -43,6 +43,7 @@ def test_tools_are_content(command: tuple[str, ...]) -> None:
     [
         "castline.bundle",
         "castline.cli",
+        "castline.edge.__main__",
         "castline.edge.package",
         "castline.edge.store",
         "castline.faces.detectors.blazeface",
@@ -65,7 +66,9 @@ def test_light_modules_stay_light(module: str) -> None:
     assert done.stdout.strip() == ""
 
 
-@pytest.mark.parametrize("module", ["castline.runtime", "castline.cli", "castline.edge.golden", "castline.edge.store"])
+@pytest.mark.parametrize(
+    "module", ["castline.runtime", "castline.cli", "castline.edge.__main__", "castline.edge.golden", "castline.edge.store"]
+)
 def test_a_device_needs_no_pipeline(module: str) -> None:
     """With the core dependencies alone, people can be named: no extra is imported."""
     extras = ("av", "pyarrow", "omegaconf", "dvc", "jinja2", "matplotlib", "safetensors", "tqdm", "yaml")
