@@ -104,7 +104,7 @@ WRITER = """
 import sys
 from pathlib import Path
 from castline.edge.spool import Spool
-spool = Spool(Path(sys.argv[1]), 3_000_000)
+spool = Spool(Path(sys.argv[1]), 300_000_000)
 number = int(sys.argv[2])
 while True:
     spool.put("t", b"%d " % number + b"x" * (number * 37 % 700))
@@ -130,14 +130,14 @@ def test_killed_in_the_middle_of_writing_it_has_lost_nothing_and_keeps_the_order
             numbers = [int(line) for line in writer.stdout.read().splitlines(keepends=True) if line.endswith("\n")]
         said = max([said, number, *numbers])
         delivered = max([delivered, *(-n for n in numbers)])
-        spool = Spool(tmp_path / "s", 3_000_000)
+        spool = Spool(tmp_path / "s", 300_000_000)
         waiting = spool.peek()
         assert waiting is not None
         # At least once: the last one that was on its way may come again; one that was being written may be there.
         assert int(waiting[2].split()[0]) in (delivered, delivered + 1, delivered + 2), numbers[-5:]
         spool.close()
         number = said + 2  # the one that was being written when it died may be there: not to be written twice
-    spool = Spool(tmp_path / "s", 3_000_000)
+    spool = Spool(tmp_path / "s", 300_000_000)
     found = [int(payload.split()[0]) for payload in drained(spool)]
     assert found == sorted(set(found))
     assert spool.dropped == 0
