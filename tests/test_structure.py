@@ -67,7 +67,8 @@ def test_light_modules_stay_light(module: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["castline.runtime", "castline.cli", "castline.edge.__main__", "castline.edge.golden", "castline.edge.store"]
+    "module",
+    ["castline.runtime", "castline.cli", "castline.edge.__main__", "castline.edge.golden", "castline.edge.store"],
 )
 def test_a_device_needs_no_pipeline(module: str) -> None:
     """With the core dependencies alone, people can be named: no extra is imported."""

@@ -8,6 +8,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from castline.edge.links import GreengrassLink, Link, LinkDown, MqttLink, PrintL
 from castline.edge.model import open_model
 from castline.edge.program import Program, keep, last_good
 from castline.edge.settings import Settings, parse, read_file
+from castline.edge.store import Event, Store
 from castline.errors import ConfigError, exits_cleanly
 from castline.text import shown
 
@@ -23,38 +25,48 @@ __all__ = ["main", "run"]
 _log = logging.getLogger(__name__)
 
 
-def run(config: Path | None, work: Path, once: bool = False) -> int:
+def run(config: Path | None, work: Path, once: bool = False, release: Path | None = None) -> int:
     """Run the program until it is told to end (SIGTERM, SIGINT).
 
     config: a JSON file, watched for changes; results go to its Mqtt, or to standard output. None: Greengrass has the
     configuration and takes the results. work: a folder for spool and state. once: end when the source has been read.
+    release: a zip to bring into the store first; refused or not, the store's current release is run.
 
     Returns 0, or 1 when it broke. Raises: CastlineError when it cannot begin.
     """
     _log_to_stderr()
     device = os.environ.get("AWS_IOT_THING_NAME") or socket.gethostname()
-    if config is None:
-        greengrass = GreengrassLink()
-        values, settings = _begin(greengrass.configuration, work)
-        program = Program(settings, greengrass.configuration, lambda _: greengrass, open_model, work, device, once)
+    greengrass = GreengrassLink() if config is None else None
+    file = config or Path()
+
+    def read() -> Mapping[str, Any]:
+        return greengrass.configuration() if greengrass is not None else read_file(file)
+
+    def link_of(settings: Settings) -> Link:
+        if greengrass is not None:
+            return greengrass
+        return PrintLink() if settings.mqtt is None else MqttLink(settings.mqtt, device)
+
+    def tell(event: Event) -> None:
+        program.event(**event.described())
+
+    values, settings = _begin(read, work)
+    if settings.mqtt is not None and settings.mqtt.client_id:
+        device = settings.mqtt.client_id
+    store = Store(Path(settings.store_path), tell=tell) if settings.store_path else None
+    install = None
+    if release is not None:
+        if store is None:
+            raise ConfigError("--install, but no StorePath is configured", "name the folder that releases are kept in")
+        install = partial(store.install, release)
+    program = Program(settings, read, link_of, open_model, work, device, once, store, install)
+    if greengrass is None:
+        _watch(file, program.configuration_changed)
+    else:
         try:
             greengrass.on_configuration(program.configuration_changed)
         except LinkDown as error:
             _log.warning("%s", error)
-    else:
-        file = config  # not None from here on
-
-        def read() -> Mapping[str, Any]:
-            return read_file(file)
-
-        def link_of(settings: Settings) -> Link:
-            return PrintLink() if settings.mqtt is None else MqttLink(settings.mqtt, device)
-
-        values, settings = _begin(read, work)
-        if settings.mqtt is not None and settings.mqtt.client_id:
-            device = settings.mqtt.client_id
-        program = Program(settings, read, link_of, open_model, work, device, once)
-        _watch(config, program.configuration_changed)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: program.stop())
     keep(work, values)
@@ -124,8 +136,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--config", type=Path, help="a JSON file instead of Greengrass's configuration")
     parser.add_argument("--work", type=Path, default=Path("edge-work"), help="a folder for spool and state")
     parser.add_argument("--once", action="store_true", help="end when the source has been read and all is delivered")
+    parser.add_argument("--install", type=Path, metavar="ZIP", help="a release to bring into the store first")
     given = parser.parse_args(arguments)
-    sys.exit(run(given.config, given.work, given.once))
+    sys.exit(run(given.config, given.work, given.once, given.install))
 
 
 if __name__ == "__main__":

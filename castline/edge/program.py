@@ -51,7 +51,8 @@ class Program:
 
     settings: to begin with. read: the configuration's values as they are now. link_of: a link for settings; asked again
     when `mqtt` changes. load: a model for settings. work: a folder for spool and state. device: its name in messages.
-    once: end when the source has been read and all is delivered. releases: None without a store.
+    once: end when the source has been read and all is delivered. releases: None without a store. install: brings a
+    release into the store before the first look; when it cannot, the program goes on with what is there.
     """
 
     def __init__(
@@ -64,10 +65,12 @@ class Program:
         device: str,
         once: bool = False,
         releases: Releases | None = None,
+        install: Callable[[], object] | None = None,
         backoff: float = 0.5,
     ) -> None:
         self._settings, self._read, self._link_of, self._load = settings, read, link_of, load
         self._work, self._device, self._once, self._releases = work, device, once, releases
+        self._install = install
         self._first_wait = backoff
         self._stop = threading.Event()
         self._wake = threading.Event()  # the thread that looks after the others
@@ -94,9 +97,9 @@ class Program:
         self._changed.set()
         self._wake.set()
 
-    def event(self, event: str, **said: Any) -> None:
+    def event(self, event: str | None, **said: Any) -> None:
         """Publish an event, on the topic of results with /events behind it."""
-        self._spool.put(f"{self._settings.topic}/events", event_bytes(event, self._device, **said))
+        self._spool.put(f"{self._settings.topic}/events", event_bytes(str(event), self._device, **said))
         self._ready.set()
 
     def run(self) -> int:
@@ -106,6 +109,8 @@ class Program:
         """
         self._spool = Spool(self._work / "spool", self._settings.spool_bytes)
         try:
+            if self._install is not None:
+                self._try("install", self._install)
             if self._releases is not None:
                 self._releases.started()
             try:
@@ -308,9 +313,10 @@ class Program:
             self._link = self._link_of(settings)
             if self._link is not link:
                 link.close()
-        if _of_source(settings) != _of_source(before) or model.photos != self._model.photos:
-            self._read_from(source)
+        anew = _of_source(settings) != _of_source(before) or model.photos != self._model.photos
         self._settings, self._model, self._folder = settings, model, folder_of(settings)
+        if anew:
+            self._read_from(source)
         self._spool.max_bytes = settings.spool_bytes
 
     def _look_for_a_release(self) -> None:

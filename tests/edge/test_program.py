@@ -279,12 +279,12 @@ def test_a_configuration_is_applied_without_a_restart(
         running.configure(Source=f"image:{photo}", InferenceInterval="0.02", Threshold="0.4", Fsp=3)
         until(lambda: running.results[-1]["source"].endswith("a.jpg"))
         assert running.results[-1]["model-version"] == "1.0.2"
+        until((tmp_path / "work" / "configuration.json").exists)
         assert last_good(tmp_path / "work")["Threshold"] == "0.4"
         good = running.values
         for number, wrong in enumerate(({"Fps": "many"}, {"Threshold": 0.99})):
             running.values = good
             running.configure(**wrong)
-            running.program.configuration_changed()
             until(lambda number=number: len(events(running)) > number)
         seen = len(running.results)
         until(lambda: len(running.results) > seen)
@@ -519,3 +519,27 @@ def test_a_folder_that_is_no_model(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text("{")
     with pytest.raises(CastlineError, match="manifest cannot be read"):
         open_model(Settings("image:a", model=str(tmp_path)))
+
+
+def test_releases_are_brought_in_tested_run_and_told_of(tmp_path: Path, old: Path, new: Path, sample: Path) -> None:
+    """The real store and real models, as a device runs them."""
+    scene = next((sample / "scenes").glob("*.jpg"))
+    config = tmp_path / "edge.json"
+    config.write_text(json.dumps({"Source": f"image:{scene}", "StorePath": str(tmp_path / "store")}))
+    broken = tmp_path / "recognizer-3.0.0.zip"
+    broken.write_bytes(new.read_bytes()[:-1000])
+
+    def run(*more: str) -> list[tuple[Any, ...]]:
+        done = subprocess.run(
+            [sys.executable, "-m", "castline.edge", "--config", config, "--work", tmp_path / "work", "--once", *more],
+            cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=120,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        said = [json.loads(line) for line in done.stdout.splitlines()]
+        return [(one["event"], one["from"], one["to"]) if "event" in one else (one["model-version"],) for one in said]
+
+    assert run("--install", str(old)) == [("model-update", None, "1.0.0"), ("1.0.0",)]
+    assert run("--install", str(new)) == [("model-update", "1.0.0", "2.0.0"), ("2.0.0",)]
+    (refused, *_), *rest = run("--install", str(broken))
+    assert (refused, rest) == ("model-refused", [("2.0.0",)])
+    assert run() == [("2.0.0",)]
