@@ -24,6 +24,12 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	$(BIN)/uv pip install --quiet --no-deps --no-build-isolation --python $(BIN)/python --editable .
 	touch $@
 
-# After a change of versions in pyproject.toml.
+EDGE = $(BIN)/uv pip compile - --universal --python-version 3.11 --constraint requirements.lock --generate-hashes \
+	--no-annotate --no-header --quiet -o castline/edge
+
+# After a change of versions in pyproject.toml. The second part is what devices install.
 lock:
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --no-header --quiet -o requirements.lock
+	printf 'ai-edge-litert\nawsiotsdk\nnumpy\npillow\n' | $(EDGE)/requirements.txt
+	printf 'av\n' | $(EDGE)/requirements-video.txt
+	printf 'paho-mqtt\n' | $(EDGE)/requirements-mqtt.txt

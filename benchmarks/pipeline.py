@@ -23,7 +23,10 @@ from account import account, environment
 from record import record
 
 ROOT = Path(__file__).parents[1]
-STAGES = ("faces", "reference", "embeddings", "base", "dataset", "features", "train", "evaluate", "convert", "export")
+STAGES = (
+    "faces", "reference", "embeddings", "base", "dataset", "features", "train", "evaluate", "convert", "export",
+    "package",
+)  # fmt: skip
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ from omegaconf import OmegaConf
 
 from castline import params
 from castline.curation.settings import CurationSettings, SplitSettings
+from castline.edge.recipes import PackageSettings
 from castline.embedding.augment_settings import AugmentationSettings
 from castline.embedding.base_settings import BaseModelSettings, LicenceSettings
 from castline.embedding.entries import check_licence
@@ -38,6 +39,7 @@ SECTIONS: dict[str, type] = {
     "open_set": OpenSetSettings,
     "export": ExportSettings,
     "licence": LicenceSettings,
+    "package": PackageSettings,
     "report": ReportSettings,
     "forgotten": ForgottenSettings,
 }

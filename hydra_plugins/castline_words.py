@@ -3,6 +3,7 @@
 ${unread:...}: the batches that an experiment reads, because DVC has stages for each.
 ${last_release:}, ${commit_of:...}: what the report compares with, because the output of a stage may depend on nothing
 but what DVC sees, and it sees no tags.
+${bundle_of:...}: the bundle of a version, by which the package stage knows whether it packs that version.
 ${forgotten:...}: digests of labels/forgotten.csv, a batch each: when somebody is forgotten, batches without them stay.
 """
 
@@ -35,6 +36,13 @@ def commit_of(version: str) -> str:
     return read_registry().find(version).commit if version else ""
 
 
+def bundle_of(version: str) -> str:
+    """What DVC has of models/recognizer at a version; "" of ""."""
+    from castline.versions.facts import facts_at
+
+    return (facts_at(commit_of(version)).bundle_md5 or "") if version else ""
+
+
 def forgotten(batches: list[str]) -> DictConfig:
     """The section of params.yaml that says what labels/forgotten.csv holds."""
     from castline import project
@@ -46,5 +54,6 @@ def forgotten(batches: list[str]) -> DictConfig:
 
 OmegaConf.register_new_resolver("forgotten", forgotten, replace=True)
 OmegaConf.register_new_resolver("last_release", last_release, replace=True)
+OmegaConf.register_new_resolver("bundle_of", bundle_of, replace=True)
 OmegaConf.register_new_resolver("commit_of", commit_of, replace=True)
 OmegaConf.register_new_resolver("unread", unread, replace=True)

@@ -57,6 +57,7 @@ def test_only_what_the_version_has_not_seen_is_read(updated: tuple[Path, Path, s
     folder, _, output = updated
     assert re.findall(r"Running stage '([^']+)'", output) == [
         "faces@new", "embeddings@new", "base", "dataset", "features@new", "train", "evaluate", "convert", "export",
+        "package",
     ]  # fmt: skip
     settings = yaml.safe_load((folder / "params.yaml").read_text())
     assert settings["data"] == {"batches": ["old", "new"], "read": ["new"]}

@@ -56,7 +56,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = run(folder, "dvc", "repro")
     assert ran(output) == [
         "faces@one", "reference", "embeddings@one", "base", "dataset", "features@one", "train", "evaluate", "convert",
-        "export",
+        "export", "package",
     ]  # fmt: skip
     return folder
 
@@ -161,7 +161,7 @@ def test_another_head_reruns_no_face_no_feature_and_converts_nothing(project: Pa
     elsewhere = tmp_path / "project"
     shutil.copytree(project, elsewhere, symlinks=True)
     run(elsewhere, "castline", "compose", "head.dropout=0.5")
-    assert ran(run(elsewhere, "dvc", "repro")) == ["train", "evaluate", "export"]
+    assert ran(run(elsewhere, "dvc", "repro")) == ["train", "evaluate", "export", "package"]
     run(elsewhere, "castline", "compose")
     assert ran(run(elsewhere, "dvc", "repro")) == []  # from the run-cache
 

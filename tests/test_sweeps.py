@@ -17,7 +17,7 @@ from projects import cast, environment, lighter, make_project, run
 
 pytestmark = pytest.mark.slow
 
-HEAD_ONLY = ["train", "evaluate", "export"]
+HEAD_ONLY = ["train", "evaluate", "export", "package"]
 SPACE = """\
 fixed: [training.patience=2]
 space:

@@ -1,21 +1,35 @@
-"""A bundle packed for devices: one zip with one model file and what it needs, the same bytes for the same bundle."""
+"""What devices get, packed: a bundle's release, and the program that runs it; the same bytes for the same contents.
 
+castline-edge-VERSION.zip
+    castline/                  the modules that a device runs, and those that they import
+    requirements.txt           the packages that these need, each pinned and with its hashes
+    requirements-video.txt     PyAV, for cameras, streams and video files
+    requirements-mqtt.txt      for devices without Greengrass
+"""
+
+import ast
 import hashlib
 import shutil
 import tempfile
 import zipfile
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import castline
 from castline.bundle import HEAD, Bundle, checked, read_bundle, write_bundle
 from castline.edge.golden import write_golden
 from castline.edge.manifest import MANIFEST, Manifest, Packed
 from castline.errors import BundleError
+from castline.weights import sha256_of
 
-__all__ = ["pack_release"]
+__all__ = ["REQUIREMENTS", "environment", "pack_program", "pack_release", "program"]
 
+REQUIREMENTS = ("requirements.txt", "requirements-video.txt", "requirements-mqtt.txt")  # `make lock` writes them
 _DATE = (1980, 1, 1, 0, 0, 0)  # the first that a zip can state
+_ROOT = Path(castline.__file__).parent
+_AT_HOME = {"package", "publish", "recipes"}  # of castline.edge: what packs and deploys
 
 
 def pack_release(bundle: Path, target: Path, format: str, version: str) -> Path:
@@ -29,8 +43,10 @@ def pack_release(bundle: Path, target: Path, format: str, version: str) -> Path:
     whole = read_bundle(bundle)
     if format not in whole.files or not whole.files[format].file.endswith(".tflite"):
         raise BundleError(f"{bundle}: there is no {format} file for devices", f"it has: {', '.join(whole.files)}")
-    if not whole.detector.get("file"):
-        raise BundleError(f"{bundle}: its detector {whole.detector.get('name')} has no file that can travel")
+    if whole.detector.get("name") != "blazeface":  # the others need OpenCV or PyTorch
+        raise BundleError(
+            f"{bundle}: its detector is {whole.detector.get('name')}, devices run blazeface", "-S detector=blazeface"
+        )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         file = whole.files[format]
@@ -43,10 +59,56 @@ def pack_release(bundle: Path, target: Path, format: str, version: str) -> Path:
         contents = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
     packed = {name: Packed(hashlib.sha256(data).hexdigest(), len(data)) for name, data in contents.items()}
     manifest = Manifest(version, format, packed)
-    target.mkdir(parents=True, exist_ok=True)
-    path = target / f"recognizer-{version}.zip"
+    return _zip(target / f"recognizer-{version}.zip", {MANIFEST: manifest.json_bytes()} | contents)
+
+
+def pack_program(target: Path) -> Path:
+    """Write `target`/castline-edge-VERSION.zip, VERSION being castline's, and say where it is."""
+    contents = {path.relative_to(_ROOT.parent).as_posix(): path.read_bytes() for path in program()}
+    contents |= {name: (_ROOT / "edge" / name).read_bytes() for name in REQUIREMENTS}
+    return _zip(target / f"castline-edge-{castline.__version__}.zip", contents)
+
+
+def environment(requirements: Iterable[str]) -> str:
+    """Names the packages of some of REQUIREMENTS, so that a device sees when there are others to install."""
+    listed = "".join(sha256_of(_ROOT / "edge" / name) for name in requirements)
+    return hashlib.sha256(listed.encode()).hexdigest()[:8]
+
+
+def program() -> list[Path]:
+    """The files of castline's code that a device may run, by name: castline.edge, and whatever that imports."""
+    todo = [path for path in (_ROOT / "edge").glob("*.py") if path.stem not in _AT_HOME]
+    found: set[Path] = set()
+    while todo:
+        path = todo.pop()
+        if path not in found:
+            found.add(path)
+            todo += _imported(path)
+    return sorted(found)
+
+
+def _imported(path: Path) -> Iterator[Path]:
+    """The files of castline that a file imports, inside functions too, and the packages that they are in."""
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        for name in names:
+            first, *parts = name.split(".")
+            if first != "castline":
+                continue
+            for depth in range(len(parts) + 1):
+                place = _ROOT.joinpath(*parts[:depth])
+                yield from (file for file in (place / "__init__.py", place.with_suffix(".py")) if file.is_file())
+
+
+def _zip(path: Path, contents: Mapping[str, bytes]) -> Path:
+    """Write a zip that depends on names and bytes alone, in the order that they come in."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(path, "w") as archive:
-        for name, data in [(MANIFEST, manifest.json_bytes()), *contents.items()]:  # the manifest first
+        for name, data in contents.items():
             info = zipfile.ZipInfo(name, _DATE)
             info.compress_type, info.create_system, info.external_attr = zipfile.ZIP_DEFLATED, 3, 0o100644 << 16
             archive.writestr(info, data, compresslevel=6)

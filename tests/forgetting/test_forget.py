@@ -188,6 +188,7 @@ def test_looking_shows_everything_and_changes_nothing(told: Told) -> None:
 def test_only_batches_that_had_them_are_read_again(told: Told) -> None:
     assert ran(told.log) == [
         "faces@one", "embeddings@one", "base", "dataset", "features@one", "train", "evaluate", "convert", "export",
+        "package",
     ]  # fmt: skip
     assert "rejected: 6 forgotten" in told.log
     said = json.loads((told.folder / "reports/dataset.json").read_text())
