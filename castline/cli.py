@@ -4,6 +4,7 @@ import typer
 
 from castline.commands.collect import collect
 from castline.commands.data import data
+from castline.commands.edge import edge
 from castline.commands.experiments import compose, models, review, tune
 from castline.commands.forget import forget
 from castline.commands.identify import identify
@@ -21,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for group, name in ((collect, "collect"), (data, "data"), (label, "label"), (share, "share")):
+for group, name in ((collect, "collect"), (data, "data"), (edge, "edge"), (label, "label"), (share, "share")):
     app.add_typer(group, name=name)
 for command in (compose, review, models, tune, identify, release, promote, rollback, versions, compare, forget):
     app.command()(command)
