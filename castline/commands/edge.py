@@ -19,6 +19,7 @@ def run_edge(
     config: Annotated[Path, typer.Option(help="JSON, with the keys of the component's configuration.")],
     work: Annotated[Path, typer.Option(help="A folder for what waits to be sent, and state.")] = Path("edge-work"),
     once: Annotated[bool, typer.Option("--once", help="End when the source has been read.")] = False,
+    install: Annotated[Path | None, typer.Option(help="A release, a zip, to bring into StorePath first.")] = None,
 ) -> None:
     """Run the program of a device on this machine; results go to standard output, or to the broker in Mqtt.
 
@@ -26,7 +27,7 @@ def run_edge(
     """
     from castline.edge.__main__ import run
 
-    raise typer.Exit(run(config, work, once))
+    raise typer.Exit(run(config, work, once, install))
 
 
 @edge.command("publish")

@@ -76,7 +76,9 @@ class PackageSettings:
     publisher: str = "example.com"
     nucleus: tuple[str, ...] = NUCLEI
     video: bool = False
-    configuration: dict[str, str] = field(default_factory=lambda: {"ImageDirectory": "images", _TOPIC: TOPIC})
+    configuration: dict[str, str] = field(
+        default_factory=lambda: {"ImageDirectory": "images", _TOPIC: TOPIC, "StorePath": "store"}
+    )
     version: str = ""
     bundle: str = ""
 
@@ -161,11 +163,10 @@ def _lifecycle(
         "mkdir -p images",
     ]
     install = f'{python} -m castline.edge.store store --install "{{artifacts:path}}/{release}"'
-    start = f"exec {python} -m castline.edge --work ."
-    if nucleus == "lite":
-        run = [*beginning, f"{install} || echo 'the release was refused: the last good one is run' >&2", start]
-        return {"install": _step(beginning + packages, 1800), "run": _step(run)}
-    return {"install": _step([*beginning, *packages, install], 1800), "run": _step([*beginning, start])}
+    # The program brings the release in, too, so that what became of it is published; a second time nothing is done.
+    start = f'exec {python} -m castline.edge --work . --install "{{artifacts:path}}/{release}"'
+    steps = [*beginning, *packages, *([install] if nucleus == "classic" else [])]
+    return {"install": _step(steps, 1800), "run": _step([*beginning, start])}
 
 
 def _step(lines: list[str], timeout: int | None = None) -> dict[str, Any]:

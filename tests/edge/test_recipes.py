@@ -17,6 +17,7 @@ import yaml
 from castline import params
 from castline.edge.package import pack_program
 from castline.edge.recipes import NUCLEI, PackageSettings, access_control, check, joined, json_bytes, recipe
+from castline.edge.settings import parse
 from castline.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
@@ -224,19 +225,16 @@ def test_installing_makes_a_release_current_and_fails_for_a_bad_one(
     assert step("classic", "install", bad, device).returncode != 0
 
 
-def test_nucleus_lite_runs_the_program_whatever_becomes_of_the_release(
-    device: dict[str, Path], old: Path, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("nucleus", NUCLEI)
+def test_the_program_is_run_with_the_release_to_bring_in(nucleus: str, device: dict[str, Path], old: Path) -> None:
     program = device["unpacked"] / "castline-edge-0.1.0/castline/edge/__main__.py"
-    program.write_text("import sys; from pathlib import Path; print(sys.argv[1:], Path('store/current').readlink())")
-    assert step("lite", "install", old, device).returncode == 0
-    done = step("lite", "run", old, device)
-    assert done.stdout.endswith("['--work', '.'] releases/1.0.0\n"), done.stderr
-    bad = tmp_path / "recognizer-9.0.0.zip"
-    bad.write_bytes(old.read_bytes()[:-1000])
-    done = step("lite", "run", bad, device)
-    assert done.returncode == 0 and done.stdout.endswith("releases/1.0.0\n")
-    assert "the last good one is run" in done.stderr
+    program.write_text("import sys; print(sys.argv[1:])")
+    assert step(nucleus, "install", old, device).returncode == 0
+    assert (device["work"] / "store").exists() == (nucleus == "classic"), "on lite a refusal must not stop the program"
+    done = step(nucleus, "run", old, device)
+    release = str(device["artifacts"] / old.name)
+    assert done.stdout == f"{['--work', '.', '--install', release]}\n", done.stderr
+    assert parse(PackageSettings().configuration)[0].store_path == "store"
 
 
 @pytest.mark.parametrize(
