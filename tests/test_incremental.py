@@ -91,7 +91,7 @@ def test_old_people_are_kept_and_new_ones_named(updated: tuple[Path, Path, str])
     assert "What the update kept and what it learned" in report and "recognizer@v1.0.0" in report
     for person in ("bruno", "edda"):
         photo = str(sorted((ROOT / "sample/photos/first" / person).iterdir())[-1])
-        found = json.loads(run(folder, "castline", "identify", photo, "--json"))
+        found = json.loads(run(folder, "castline", "identify", photo, "--file", "float16", "--json"))
         assert [face["name"] for face in found[0]["people"]] == [person]
 
 

@@ -49,7 +49,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = make_project(tmp_path_factory.mktemp("project") / "project")
     cast(folder / "sample/photos/first", ("alma", "bruno", "chidi"), 6)
     (folder / "conf/data.yaml").write_text(yaml.safe_dump({"data": {"batches": ["first"]}}))
-    lighter(folder, epochs=5)
+    lighter(folder, epochs=5, folds=0)
     run(folder, "git", "config", "user.name", "t")
     run(folder, "git", "config", "user.email", "t@localhost")
     run(folder, "castline", "compose")

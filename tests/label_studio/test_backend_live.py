@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import Live, started
+from live_label_studio import Live, started
 from projects import copy
 from sample_recognizer import sample_recognizer
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import requests
-from conftest import Live
+from live_label_studio import Live
 from projects import ROOT, environment
 from typer.testing import CliRunner
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from projects import cast, make_project, run
+from projects import cast, lighter, make_project, run
 
 PEOPLE = ("alma", "bruno", "chidi")
 
@@ -32,6 +32,7 @@ class Shared:
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Shared:
     """The whole pipeline, once for all tests here. Its cache is read by tests and never written."""
     folder = make_project(tmp_path_factory.mktemp("ran"))
+    lighter(folder)
     photos = cast(tmp_path_factory.mktemp("photos"), PEOPLE, 6)
     run(folder, "castline", "data", "use", str(photos), "--batch", "one")
     run(folder, "dvc", "repro")
