@@ -93,6 +93,9 @@ def push(
         return
     found = faces_of(batch)
     only, named = _picked(client, rule, count, batch, found) if rule else (None, None)
+    if only == []:
+        print(f"{batch}: nothing to pick: each photo is labelled, pushed already, a copy of such a one, or has no face")
+        return
     done = pushed(client, batch, Place(root if url else None), overlap, only, named, found)
     tasks = done.filled
     print(f"{batch}: {tasks.new} new tasks, {tasks.changed} changed, {tasks.kept} kept", end="")
@@ -154,6 +157,9 @@ def clusters(
 
     done = push_clusters(connect(url, token_env), batch, Place(root if url else None), overlap, min_faces)
     print(f"{batch}: {done.sheets} sheets with {done.faces} faces, {done.filled.new} of them new")
+    if not done.sheets:
+        print(f"of those that nobody has named, no {min_faces} are alike")
+        return
     print(f"name them at {done.project.url}")
     say_next(f"castline label pull --batch {batch} --clusters", "whenever you like, and before the next clusters")
 
