@@ -92,7 +92,7 @@ def read_file(path: Path) -> Mapping[str, Any]:
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: no configuration that can be read ({error})", "it holds a JSON object") from error
     if not isinstance(values, dict):
         raise ConfigError(
@@ -119,7 +119,7 @@ class _Given:
         if self.absent(key):
             return default
         value = self.values[key]
-        if not isinstance(value, str) or "\0" in value:
+        if not isinstance(value, str) or "\0" in value or not _is_unicode(value):
             raise self.wrong(key, "text")
         return value
 
@@ -174,9 +174,21 @@ def _source(given: _Given) -> str:
 
 
 def _topic(key: str, topic: str) -> str:
-    if any(letter in topic for letter in "+#\0") or len(topic.encode(errors="replace")) > 256:
-        raise ConfigError(f"{key} is {topic[:200]!r}", "it takes a topic to publish to: no + or #, 256 bytes at most")
+    most = 256 - len("/events")  # of IoT Core's
+    if any(letter in topic for letter in "+#") or len(topic.encode()) > most:
+        raise ConfigError(
+            f"{key} is {topic[:200]!r}", f"it takes a topic to publish to: no + or #, {most} bytes at most"
+        )
     return topic
+
+
+def _is_unicode(text: str) -> bool:
+    """JSON may hold halves of letters, which neither topics nor file names can."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _mqtt(given: _Given) -> Mqtt:

@@ -32,6 +32,7 @@ _PROTOCOLS = {
     "https": "https,tls,tcp",
     "tcp": "tcp",
 }
+_SECRET = re.compile(r"([?&](?:user|usr|login|account|pass|pwd|token|auth|key|secret)\w*=)[^&\s]*", re.IGNORECASE)
 _FORMATS = "rtsp,mpegts,mpjpeg,mjpeg,jpeg_pipe,matroska,mov,flv,h264,hevc"
 
 
@@ -291,12 +292,14 @@ class Camera:
 
 
 def without_password(text: str) -> str:
-    """`text` with what stands before the @ of a URL left out.
+    """`text` with what stands before the @ of a URL left out, and what is asked for by such names as pwd or token.
 
     >>> without_password("rtsp://admin:secret@10.0.0.7/1")
     'rtsp://10.0.0.7/1'
+    >>> without_password("http://10.0.0.7/video?channel=2&usr=admin&pwd=secret")
+    'http://10.0.0.7/video?channel=2&usr=&pwd='
     """
-    return re.sub(r"(\w+://)[^/\s]*@", r"\1", text)
+    return re.sub(_SECRET, r"\1", re.sub(r"(\w+://)[^/\s]*@", r"\1", text))
 
 
 def _photo(path: Path, photos: PhotoSettings, number: int) -> Frame | None:

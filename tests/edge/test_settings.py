@@ -79,6 +79,9 @@ def test_unknown_keys_are_said_and_harmless() -> None:
         ({"UseCamera": "perhaps"}, "UseCamera"),
         ({"PublishResultsOnTopic": "a/#"}, "PublishResultsOnTopic"),
         ({"LocalTopic": "ü" * 200}, "LocalTopic"),
+        ({"PublishResultsOnTopic": "t" * 250}, "PublishResultsOnTopic(.|\n)*249 bytes"),  # /events is put behind it
+        ({"PublishResultsOnTopic": "half a letter: \ud800"}, "PublishResultsOnTopic"),
+        ({"Source": "video:\ud800.mp4"}, "Source is"),
         ({"ModelResourceKey": "x"}, "ModelResourceKey"),
         ({"Mqtt": {"host": "h"}}, r"Mqtt\.ca is not configured"),
         ({"Mqtt": {"host": "h", "ca": "c", "cert": "d", "key": "k", "port": 0}}, r"Mqtt\.port is 0"),
@@ -108,7 +111,7 @@ def test_whatever_is_deployed_is_understood_or_refused_in_words(values: dict[str
         assert len(notes) == len([key for key in values if key not in KEYS])
 
 
-@pytest.mark.parametrize("text", ["", "[1]", "{", "\xff"])
+@pytest.mark.parametrize("text", ["", "[1]", "{", "\xff", "[" * 100_000])
 def test_a_file_that_is_no_configuration(tmp_path: Path, text: str) -> None:
     path = tmp_path / "edge.json"
     path.write_text(text, "latin-1")

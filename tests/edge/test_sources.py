@@ -329,6 +329,10 @@ def test_no_more_frames_than_wanted_are_given(caplog: pytest.LogCaptureFixture) 
 def test_a_password_stays_where_it_is() -> None:
     assert without_password("rtsp://u:p@ss@h:554/1 failed") == "rtsp://h:554/1 failed"
     assert without_password("camera:/dev/video0") == "camera:/dev/video0"
+    assert (
+        without_password("http://h/v.cgi?pwd=a&channel=1&UserName=b gone")
+        == "http://h/v.cgi?pwd=&channel=1&UserName= gone"
+    )
 
 
 def test_waits_double_up_to_a_limit() -> None:
