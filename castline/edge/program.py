@@ -80,6 +80,7 @@ class Program:
         self._slot = _Slot()
         self._local: deque[tuple[str, bytes]] = deque(maxlen=16)
         self._failure: BaseException | None = None
+        self._loading = False  # a release that is current, but does not run yet
         self._recognised = threading.Event()  # the source was read `once`, and all of it is in the spool
         self._looks: deque[dict[str, float]] = deque(maxlen=100)
         self._counts = dict.fromkeys(("frames", "faces", "failed", "delivered", "refused"), 0)
@@ -114,14 +115,13 @@ class Program:
             if self._releases is not None:
                 self._releases.started()
             try:
-                self._model = self._load(self._settings)
+                self._begin_with()
             except CastlineError as error:
                 if self._releases is None:
                     raise
                 _log.warning("%s", error)
                 self._releases.failed(str(error))
-                self._model = self._load(self._settings)
-            self._folder = folder_of(self._settings)
+                self._begin_with()
             self._link = self._link_of(self._settings)
             try:
                 return self._work_on()
@@ -129,6 +129,10 @@ class Program:
                 self._link.close()
         finally:
             self._spool.close()
+
+    def _begin_with(self) -> None:
+        self._folder = folder_of(self._settings)  # first: what becomes current meanwhile is then found to be another
+        self._model = self._load(self._settings)
 
     def _work_on(self) -> int:
         self._read_from(open_source(self._settings, self._model.photos, self._once))
@@ -207,29 +211,29 @@ class Program:
             model, settings = self._model, self._settings
             try:
                 faces, steps = model.look(frame.photo)
+                latency = {"decode": frame.decode_ms, **steps}
+                latency["total"] = sum(latency.values())
+                payload = Message(
+                    faces, model.version, latency, frame.source, frame.number, self._spool.sequence, self._device,
+                    self._slot.skipped, self._spool.dropped,
+                ).json_bytes()  # fmt: skip
                 in_a_row = 0
-            except Exception:  # a picture may be anything; the device goes on
+            except Exception:  # a picture may be anything, and a score no number; the device goes on
                 in_a_row += 1
                 self._counts["failed"] += 1
                 _log.exception("%s, frame %d: not looked at", frame.source, frame.number)
                 if in_a_row == _FAILURES:
                     raise
                 continue
-            latency = {"decode": frame.decode_ms, **steps}
-            latency["total"] = sum(latency.values())
             self._looks.append(latency)
             self._counts["frames"] += 1
             self._counts["faces"] += len(faces)
-            message = Message(
-                faces, model.version, latency, frame.source, frame.number, self._spool.sequence, self._device,
-                self._slot.skipped, self._spool.dropped,
-            )  # fmt: skip
-            payload = message.json_bytes()
             self._spool.put(settings.topic, payload)
             if settings.local_topic:
                 self._local.append((settings.local_topic, payload))
             self._ready.set()
-            if self._releases is not None and healthy != model.version:
+            # While the next release is being loaded, it is not that one which works.
+            if self._releases is not None and healthy != model.version and self._model is model and not self._loading:
                 healthy = model.version
                 self._releases.healthy()
 
@@ -305,8 +309,9 @@ class Program:
 
     def _apply(self, settings: Settings) -> None:
         """Go over to `settings`. Raises: CastlineError; everything then is as it was."""
-        before, model, link = self._settings, self._model, self._link
+        before, folder, model, link = self._settings, self._folder, self._model, self._link
         if _of_model(settings) != _of_model(before):
+            folder = folder_of(settings)
             model = self._load(settings)
         source = open_source(settings, model.photos, self._once)
         if settings.mqtt != before.mqtt:
@@ -314,7 +319,7 @@ class Program:
             if self._link is not link:
                 link.close()
         anew = _of_source(settings) != _of_source(before) or model.photos != self._model.photos
-        self._settings, self._model, self._folder = settings, model, folder_of(settings)
+        self._settings, self._model, self._folder = settings, model, folder
         if anew:
             self._read_from(source)
         self._spool.max_bytes = settings.spool_bytes
@@ -325,12 +330,14 @@ class Program:
         if folder == self._folder:
             return
         self._folder = folder
-        if self._releases is not None:
-            self._releases.started()
+        self._loading = True
         try:
+            if self._releases is not None:
+                self._releases.started()
             before, model = self._model, self._load(self._settings)
             if model.photos != before.photos:
                 self._read_from(open_source(self._settings, model.photos, self._once))
+            self._model = model
         except CastlineError as error:
             self._problem("model", str(error))
             if self._releases is None:
@@ -338,14 +345,15 @@ class Program:
             else:  # the store goes back and says so; what runs goes on meanwhile
                 self._try("store", partial(self._releases.failed, str(error)))
             return
-        self._model = model
+        finally:
+            self._loading = False
         self._solved("model")
         _log.info("model %s instead of %s", model.version, before.version)
 
     def _write_state(self) -> None:
         """What there is to know of the program, for people and for whatever watches it: state.json."""
-        steps = {step for look in self._looks for step in look} if self._looks else set()
-        looks = list(self._looks)
+        looks = list(self._looks)  # at once: another thread adds to it
+        steps = {step for look in looks for step in look}
         state = {
             "since": self._began,
             "now": now(),
@@ -412,7 +420,7 @@ def last_good(work: Path) -> Mapping[str, Any]:
     """The configuration that was last good. Raises: ConfigError without one."""
     try:
         values = json.loads((work / _LAST_GOOD).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConfigError(f"{work / _LAST_GOOD}: no earlier configuration ({error})") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{work / _LAST_GOOD}: no configuration")

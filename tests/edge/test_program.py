@@ -9,8 +9,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -353,6 +354,81 @@ def test_a_new_release_is_taken_between_two_frames_and_one_that_does_not_open_is
             assert releases.told[-2:] == ["started", "failed: half a model"]
 
 
+def test_a_release_that_becomes_current_while_the_configuration_is_read_is_taken(tmp_path: Path, photo: Path) -> None:
+    store = tmp_path / "store"
+    for version in ("1.0.0", "1.1.0"):
+        (store / "releases" / version).mkdir(parents=True)
+    switch(store, "1.0.0")
+    values = {"Source": f"image:{photo}", "InferenceInterval": "0.02", "StorePath": str(store)}
+    running = Running(
+        tmp_path / "work", values, load=lambda settings: StubModel((store / "current").resolve().name), once=False
+    )
+
+    def read() -> Mapping[str, Any]:
+        switch(store, "1.1.0")
+        return {**values, "InferenceInterval": "0.03"}
+
+    with running:
+        until(lambda: bool(running.results))
+        running.program._read = read
+        running.program.configuration_changed()
+        until(lambda: running.results[-1]["model-version"] == "1.1.0")
+
+
+def test_a_release_is_not_said_to_work_by_the_one_before(tmp_path: Path, photo: Path) -> None:
+    """A device that has looked at nothing yet gets a release, and its first picture while that is being opened."""
+    store, folder = tmp_path / "store", tmp_path / "in"
+    for version in ("1.0.0", "1.1.0"):
+        (store / "releases" / version).mkdir(parents=True)
+    folder.mkdir()
+    switch(store, "1.0.0")
+    opened = threading.Event()
+    running: Running
+
+    def load(settings: Settings) -> StubModel:
+        version = (store / "current").resolve().name
+        if version == "1.1.0":
+            shutil.copy2(photo, folder / "a.jpg")
+            until(lambda: [said["model-version"] for said in running.results] == ["1.0.0"])
+            assert releases.told == ["started", "started"]
+            opened.set()
+        return StubModel(version)
+
+    releases = StubReleases()
+    values = {"Source": f"directory:{folder}", "StorePath": str(store)}
+    running = Running(tmp_path / "work", values, load=load, releases=releases)
+    with running:
+        until(lambda: releases.told == ["started"])
+        switch(store, "1.1.0")
+        until(opened.is_set)
+        shutil.copy2(photo, folder / "b.jpg")
+        until(lambda: releases.told == ["started", "started", "healthy"])
+    assert [said["model-version"] for said in running.results] == ["1.0.0", "1.1.0"]
+
+
+def test_a_store_that_is_gone_ends_no_program(tmp_path: Path, photo: Path) -> None:
+    class Gone(StubReleases):
+        def started(self) -> None:
+            super().started()
+            if len(self.told) > 1:
+                raise CastlineError("no release is installed")
+
+        def failed(self, reason: str) -> None:
+            raise CastlineError("there is no other to go back to")
+
+    store = tmp_path / "store"
+    (store / "releases/1.0.0").mkdir(parents=True)
+    switch(store, "1.0.0")
+    values = {"Source": f"image:{photo}", "InferenceInterval": "0.02", "StorePath": str(store)}
+    with Running(tmp_path / "work", values, releases=Gone()) as running:
+        until(lambda: bool(running.results))
+        shutil.rmtree(store)
+        until(lambda: "store" in running.program._problems)
+        seen = len(running.results)
+        until(lambda: len(running.results) > seen)
+    assert running.result == [0]
+
+
 def switch(store: Path, version: str) -> None:
     (store / "fresh").symlink_to(Path("releases", version))
     (store / "fresh").replace(store / "current")
@@ -397,6 +473,35 @@ def test_a_model_that_fails_at_one_picture_goes_on_and_at_all_pictures_ends(tmp_
         running.join()
     assert running.result == [1]
     assert link.states == ["RUNNING", "ERRORED"]
+
+
+def test_a_score_that_is_no_number_costs_its_picture(tmp_path: Path, folder: Path) -> None:
+    class Odd(StubModel):
+        def look(self, photo: Photo) -> tuple[tuple[SeenFace, ...], dict[str, float]]:
+            faces, steps = super().look(photo)
+            return (faces if next(number) % 2 else (replace(faces[0], score=float("nan")),)), steps
+
+    number = count()
+    with Running(tmp_path / "work", {"Source": f"directory:{folder}"}, load=lambda _: Odd(), once=True) as running:
+        running.join()
+    assert (running.result, len(running.results), running.state["failed"]) == ([0], 20, 20)
+    assert [said["sequence"] for said in running.results] == list(range(1, 21))
+
+
+def test_the_state_is_written_while_pictures_are_looked_at(tmp_path: Path, folder: Path) -> None:
+    class Look(dict[str, float]):
+        """Another picture is done just when this one is being read."""
+
+        def __iter__(self) -> Iterator[str]:
+            running.program._looks.append({"total": 1.0})
+            return super().__iter__()
+
+    running = Running(tmp_path / "work", {"Source": f"directory:{folder}"}, once=True)
+    with running:
+        running.join()
+    running.program._looks.append(Look(total=1.0))
+    running.program._write_state()
+    assert running.state["latency-ms"]["total"] > 0
 
 
 def test_without_an_earlier_configuration_there_is_none_to_go_back_to(tmp_path: Path) -> None:
