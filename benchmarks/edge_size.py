@@ -8,8 +8,6 @@ unpacked, tested and made current. Sizes are of files, in megabytes of 10^6 byte
 """
 
 import argparse
-import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -18,10 +16,13 @@ from pathlib import Path
 
 from record import record
 
-from castline.edge.package import pack_program, pack_release
-from castline.edge.recipes import PackageSettings, recipe
-
 ROOT = Path(__file__).parents[1]
+sys.path.append(str(ROOT / "tests"))
+
+from edge_device import Device, of_this_python  # noqa: E402
+
+from castline.edge.package import pack_program, pack_release  # noqa: E402
+
 FORMATS = ("float32", "float16", "int8")
 
 
@@ -48,34 +49,15 @@ def measure(options: argparse.Namespace, work: Path) -> list[tuple[str, str, str
     program = pack_program(work)
     rows.append(("program", program.stem, "zip_mb", mb(program.stat().st_size)))
     if not options.no_install:
+        device = Device(work / "device", program)
         start = time.perf_counter()
-        device = install(work, program, packed["float16"])
+        done = device.step("classic", "install", packed["float16"], of_this_python())
         rows.append(("device", "install", "seconds", round(time.perf_counter() - start, 1)))
-        for name in ("env-here", "store"):
-            rows.append(("device", name, "files_mb", mb(size(device / name))))
+        if done.returncode:
+            raise SystemExit(done.stdout + done.stderr)
+        rows.append(("device", "environment", "files_mb", mb(size(device.python.parents[1]))))
+        rows.append(("device", "store", "files_mb", mb(size(device.work / "store"))))
     return rows
-
-
-def install(work: Path, program: Path, release: Path) -> Path:
-    """Run the recipe's install step as a nucleus would; the component's work folder."""
-    made = recipe(PackageSettings(), "classic", "0.0.0", program.name, release.name, "here")
-    script = made["Manifests"][0]["Lifecycle"]["install"]["Script"]
-    device = work / "device"
-    device.mkdir()
-    with zipfile.ZipFile(program) as archive:
-        archive.extractall(work / "unpacked" / program.stem)
-    folders = {
-        "{work:path}": device,
-        "{artifacts:path}": release.parent,
-        "{artifacts:decompressedPath}": work / "unpacked",
-    }
-    for variable, folder in folders.items():
-        script = script.replace(variable, str(folder))
-    # python3 is this one's, and nothing else of this environment.
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"} | {"PATH": path}
-    subprocess.run(["sh", "-c", script], env=environment, check=True, stdout=sys.stderr)
-    return device
 
 
 def size(folder: Path) -> int:

@@ -3,16 +3,14 @@
 import copy
 import json
 import re
-import shutil
-import subprocess
 import sys
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from edge_device import Device
 
 from castline import params
 from castline.edge.package import pack_program
@@ -22,6 +20,7 @@ from castline.errors import ConfigError
 
 ROOT = Path(__file__).parents[2]
 Recipe = dict[str, Any]
+PLAIN = {"PATH": "/usr/bin:/bin"}
 CONFIGURATION = {"PublishResultsOnTopic": "cast/seen", "LocalTopic": "cast/local", "Source": "camera:/dev/video0"}
 
 
@@ -186,53 +185,33 @@ def test_a_component_may_publish_where_it_is_told_to_and_nowhere_else() -> None:
 
 
 @pytest.fixture
-def device(tmp_path: Path) -> dict[str, Path]:
-    """The folders that a nucleus gives a component, the Python packages there already; one has a space in its name."""
-    folders = {name: tmp_path / "a device" / name for name in ("artifacts", "unpacked", "work")}
-    python = folders["work"] / "env-5f3a/bin/python"
-    python.parent.mkdir(parents=True)
-    python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
-    python.chmod(0o755)
-    (folders["work"] / "env-5f3a/complete").touch()
-    program = pack_program(folders["artifacts"])
-    with zipfile.ZipFile(program) as archive:
-        archive.extractall(folders["unpacked"] / program.stem)
-    return folders
+def device(tmp_path: Path) -> Device:
+    """The Python packages are there already; a folder has a space in its name."""
+    device = Device(tmp_path / "a device", pack_program(tmp_path))
+    device.python.parent.mkdir(parents=True)
+    device.python.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    device.python.chmod(0o755)
+    (device.python.parents[1] / "complete").touch()
+    return device
 
 
-def step(nucleus: str, name: str, release: Path, device: dict[str, Path]) -> subprocess.CompletedProcess[str]:
-    """A step of the lifecycle, as a nucleus starts it."""
-    shutil.copyfile(release, device["artifacts"] / release.name)
-    chosen = PackageSettings()
-    found = recipe(chosen, nucleus, "1.0.0", "castline-edge-0.1.0.zip", release.name, "5f3a")
-    script = found["Manifests"][0]["Lifecycle"][name]["Script"]
-    variables = {"{work:path}": "work", "{artifacts:path}": "artifacts", "{artifacts:decompressedPath}": "unpacked"}
-    for variable, folder in variables.items():
-        script = script.replace(variable, str(device[folder]))
-    environment = {"PATH": "/usr/bin:/bin"}
-    return subprocess.run(["sh", "-c", script], env=environment, capture_output=True, text=True)
-
-
-def test_installing_makes_a_release_current_and_fails_for_a_bad_one(
-    device: dict[str, Path], old: Path, tmp_path: Path
-) -> None:
-    done = step("classic", "install", old, device)
+def test_installing_makes_a_release_current_and_fails_for_a_bad_one(device: Device, old: Path, tmp_path: Path) -> None:
+    done = device.step("classic", "install", old, PLAIN)
     assert done.returncode == 0, done.stderr
-    assert (device["work"] / "store/current/model.tflite").is_file()
-    assert (device["work"] / "images").is_dir()
+    assert (device.work / "store/current/model.tflite").is_file()
+    assert (device.work / "images").is_dir()
     bad = tmp_path / "recognizer-9.0.0.zip"
     bad.write_bytes(old.read_bytes()[:-1000])
-    assert step("classic", "install", bad, device).returncode != 0
+    assert device.step("classic", "install", bad, PLAIN).returncode != 0
 
 
 @pytest.mark.parametrize("nucleus", NUCLEI)
-def test_the_program_is_run_with_the_release_to_bring_in(nucleus: str, device: dict[str, Path], old: Path) -> None:
-    program = device["unpacked"] / "castline-edge-0.1.0/castline/edge/__main__.py"
-    program.write_text("import sys; print(sys.argv[1:])")
-    assert step(nucleus, "install", old, device).returncode == 0
-    assert (device["work"] / "store").exists() == (nucleus == "classic"), "on lite a refusal must not stop the program"
-    done = step(nucleus, "run", old, device)
-    release = str(device["artifacts"] / old.name)
+def test_the_program_is_run_with_the_release_to_bring_in(nucleus: str, device: Device, old: Path) -> None:
+    (device.program / "castline/edge/__main__.py").write_text("import sys; print(sys.argv[1:])")
+    assert device.step(nucleus, "install", old, PLAIN).returncode == 0
+    assert (device.work / "store").exists() == (nucleus == "classic"), "on lite a refusal must not stop the program"
+    done = device.step(nucleus, "run", old, PLAIN)
+    release = str(device.root / "artifacts" / old.name)
     assert done.stdout == f"{['--work', '.', '--install', release]}\n", done.stderr
     assert parse(PackageSettings().configuration)[0].store_path == "store"
 
