@@ -5,16 +5,20 @@ import json
 import re
 import shutil
 import subprocess
+from itertools import chain
 from pathlib import Path
 
 import pytest
 import requests
 import yaml
+from edge_device import Device, index_unreachable, of_this_python
 from projects import ROOT, cast, copy, environment, make_project, run
 
 from castline import tables
+from castline.edge.recipes import PackageSettings
 from castline.labels.form import UNNAMED
 from castline.runtime import Recognizer
+from castline.runtime.video import Video
 from castline.scoring import Scorer
 
 pytestmark = pytest.mark.slow
@@ -305,6 +309,45 @@ def test_the_device_needs_neither_torch_nor_tensorflow(project: Path) -> None:
         "print(sorted({'torch', 'tensorflow', 'cv2', 'pyarrow', 'omegaconf'} & set(sys.modules)))"
     )
     assert run(project, "python", "-c", code).splitlines()[-2:] == ["edda", "[]"]
+
+
+def test_a_device_names_everybody_as_the_desktop_does(project: Path, tmp_path: Path) -> None:
+    """What the recipe installs into an empty environment, packages from the index, and what that then runs."""
+    if why := index_unreachable():
+        pytest.skip(f"devices get Python packages from an index, and none can be reached: {why}")
+    (release,) = project.glob("build/edge/artifacts/*/*/recognizer-*.zip")
+    (program,) = project.glob("build/edge/artifacts/*/*/castline-edge-*.zip")
+    device = Device(tmp_path / "device", program, PackageSettings(video=True))
+    done = device.step("classic", "install", release, of_this_python())
+    assert done.returncode == 0, done.stdout + done.stderr
+    ours = {"PYTHONPATH": str(device.program), "PATH": "/usr/bin:/bin"}
+
+    def on_device(*arguments: str) -> str:
+        command = [device.python, *arguments]
+        done = subprocess.run(command, cwd=device.work, env=ours, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    absent = "import importlib.util as u, sys; print([n for n in sys.argv[1:] if u.find_spec(n)])"
+    assert on_device("-c", absent, "av", "awsiot", "torch", "tensorflow", "dvc", "typer") == "['av', 'awsiot']\n"
+
+    desktop = Recognizer(project / "models/recognizer", "float16")
+    clip, scene = ROOT / "sample/clip.mp4", ROOT / "sample/scenes/scene_01.jpg"
+    photos = {"clip": [photo for _, photo in Video(clip, 4, desktop.photos)], "scene": [desktop.open(scene)]}
+    sources = {"clip": {"Source": f"video:{clip}", "Fps": "4"}, "scene": {"ImageName": str(scene)}}
+    for name, source in sources.items():
+        (device.work / "edge.json").write_text(json.dumps({**source, "StorePath": "store"}))
+        output = on_device("-m", "castline.edge", "--config", "edge.json", "--work", name, "--once")
+        seen = [json.loads(line)["faces"] for line in output.splitlines()]
+        wanted = [desktop.identify_photo(photo) for photo in photos[name]]
+        assert [[(face["label"], face["known"]) for face in faces] for faces in seen] == [
+            [(person.name.shown, person.name.known) for person in people] for people in wanted
+        ]
+        for face, person in zip(chain(*seen), chain(*wanted), strict=True):
+            assert face["score"] == pytest.approx(person.name.confidence, abs=0.01)
+            assert face["box"] == pytest.approx(person.face.box, abs=1)
+        assert len(seen) == len(photos[name]) and any(seen)
+        assert len({face["label"] for face in chain(*seen)}) > 1
 
 
 def test_the_readmes_python_runs(project: Path) -> None:
