@@ -233,7 +233,7 @@ def test_a_file_that_has_changed_since_is_fetched_from_its_start(host: Host, tmp
         (302, b"", r"302 Found to https://evil\.example, not followed"),
         (403, b"", "403 Forbidden"),
         (416, b"", "416"),
-        (206, gzip.compress(b"x"), "cannot be fetched"),
+        (206, gzip.compress(b"x", mtime=0), "cannot be fetched"),
         (None, b"<html>Log in</html>", "no gzip file"),
         (None, b"x" * 3000, "more than 2000 bytes"),
     ],
