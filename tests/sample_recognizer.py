@@ -18,7 +18,7 @@ from castline.embedding.crops import Crops
 from castline.faces.detection import DetectorSettings
 from castline.faces.detectors import build
 from castline.photos.decode import PhotoSettings
-from castline.runtime import Recognizer
+from castline.runtime import Cast, Recognizer
 from castline.scoring import Scorer
 
 ENTRY = Path(__file__).parents[1] / "conf" / "base_model" / "dlib_face_resnet.yaml"
@@ -46,14 +46,11 @@ def sample_recognizer(sample: Path, each: int = 3) -> Recognizer:
     # By logits -10 |x - gallery|², whose common part the softmax takes away.
     weight, bias = 20 * gallery, -10 * np.square(gallery).sum(1)
     made = object.__new__(Recognizer)
-    made.people, made.threshold, made._temperature = people, None, 1.0
-    made.bundle = SimpleNamespace(  # type: ignore[assignment]
-        unknown={"by": "similarity"}, template=settings.template, input_size=settings.input_size
-    )
+    made.bundle = SimpleNamespace(template=settings.template, input_size=settings.input_size)  # type: ignore[assignment]
     made.photos, made._detection = PhotoSettings(), DetectorSettings()
     made._detector, made._model = build(made._detection), raw  # type: ignore[assignment]
     zero = np.zeros(rows.shape[1], np.float32)
-    made._scorer = Scorer(
-        people, {}, zero, np.ones(1, np.float32), weight, bias, gallery=gallery, metric=settings.metric
+    made.cast = Cast(
+        Scorer(people, {}, zero, np.ones(1, np.float32), weight, bias, gallery=gallery, metric=settings.metric)
     )
     return made

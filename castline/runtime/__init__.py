@@ -6,6 +6,7 @@
 """
 
 from castline.runtime.appearances import Appearance, Timeline, watch
-from castline.runtime.recognizer import UNKNOWN, Face, Name, Person, Recognizer
+from castline.runtime.cast import UNKNOWN, Cast, Name
+from castline.runtime.recognizer import Face, Person, Recognizer
 
-__all__ = ["UNKNOWN", "Appearance", "Face", "Name", "Person", "Recognizer", "Timeline", "watch"]
+__all__ = ["UNKNOWN", "Appearance", "Cast", "Face", "Name", "Person", "Recognizer", "Timeline", "watch"]

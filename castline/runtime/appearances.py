@@ -22,8 +22,9 @@ from PIL import Image
 
 from castline.faces.detection import Detections
 from castline.photos.decode import Photo
+from castline.runtime.cast import Name
 from castline.runtime.draw import draw_labels, printable
-from castline.runtime.recognizer import Name, Recognizer
+from castline.runtime.recognizer import Recognizer
 from castline.runtime.tracking import Track, Tracker, TrackingSettings
 from castline.runtime.video import Video
 from castline.text import csv_cell
@@ -117,7 +118,10 @@ class Timeline:
 class Namer(Protocol):
     """What of a `Recognizer` names tracks."""
 
-    people: tuple[str, ...]
+    @property
+    def people(self) -> tuple[str, ...]:
+        """Everybody there is."""
+        ...
 
     def name(
         self, raw: NDArray[np.float32], similarities: NDArray[np.float32] | None = None, but: Collection[str] = ()

@@ -8,19 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from castline.bundle import HEAD, checked, read_bundle
-from castline.errors import BundleError, DataError
+from castline.bundle import checked, read_bundle
+from castline.errors import DataError
 from castline.faces.align import align, crop
 from castline.faces.detection import Detections, DetectorSettings
 from castline.faces.detectors import build
 from castline.faces.find import find_faces
 from castline.photos.decode import Photo, PhotoSettings, Rejected, decode, read
+from castline.runtime.cast import Cast, Name, measured
 from castline.runtime.tflite import TFLiteModel
-from castline.scoring import Scorer
 
-__all__ = ["UNKNOWN", "Face", "Name", "Person", "Recognizer"]
-
-UNKNOWN = "unknown"
+__all__ = ["Face", "Person", "Recognizer"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,28 +36,6 @@ class Face:
 
 
 @dataclass(frozen=True, eq=False)
-class Name:
-    """Whose a face, or several faces of one person, most likely is.
-
-    known: whether it is like anybody of the cast. nearest: the likeliest of them, known or not. confidence: how likely
-    it is that person, 0 to 1, given that it is somebody of the cast. similarity: to the most similar person, 1 at most.
-    scores: (P,) float32, of every person of the cast. embedding: (D,) float32, unit length.
-    """
-
-    known: bool
-    nearest: str
-    confidence: float
-    similarity: float
-    scores: NDArray[np.float32]
-    embedding: NDArray[np.float32]
-
-    @property
-    def shown(self) -> str:
-        """What to call the person: "unknown", or the name."""
-        return self.nearest if self.known else UNKNOWN
-
-
-@dataclass(frozen=True, eq=False)
 class Person:
     """A face and whose it most likely is."""
 
@@ -68,7 +44,10 @@ class Person:
 
 
 class Recognizer:
-    """A released model, loaded once and asked often. Not to be shared between threads: make one for each."""
+    """A released model, loaded once and asked often. Not to be shared between threads: make one for each.
+
+    cast: who names what it sees; may be replaced by one that knows more people.
+    """
 
     def __init__(
         self,
@@ -87,16 +66,8 @@ class Recognizer:
         """
         folder = Path(bundle)
         self.bundle = read_bundle(folder)
-        try:
-            chosen = self.bundle.files[file]
-        except KeyError as error:
-            known = ", ".join(self.bundle.files) or "none"
-            raise BundleError(f"{folder}: there is no {file} file in this bundle", f"it has: {known}") from error
-        if not chosen.file.endswith(".tflite"):
-            raise BundleError(f"{folder}: {chosen.file} is for other runtimes", "choose float32, float16 or int8")
-        self.people = self.bundle.people
-        self.threshold = chosen.threshold if threshold is None else threshold
-        self._temperature = chosen.temperature
+        chosen = measured(folder, self.bundle, file)
+        self.cast = Cast.read(folder, self.bundle, file, threshold)
         self.photos = PhotoSettings(**self.bundle.photos)
         self._detection = DetectorSettings(**self.bundle.detector)
         if tiles is not None:
@@ -106,7 +77,16 @@ class Recognizer:
             self._detection = replace(self._detection, file=str(path))
         self._detector = build(self._detection)
         self._model = TFLiteModel(checked(folder, chosen.file, chosen.sha256), threads)
-        self._scorer = Scorer.read(checked(folder, HEAD, self.bundle.head_sha256))
+
+    @property
+    def people(self) -> tuple[str, ...]:
+        """Whom it knows, in the order of scores."""
+        return self.cast.people
+
+    @property
+    def threshold(self) -> float | None:
+        """Below it a face is unknown; None names everybody."""
+        return self.cast.threshold
 
     def identify(self, image: str | Path | bytes | Image.Image | NDArray[np.uint8]) -> list[Person]:
         """The people in a photo, left to right; an empty list when no face is found.
@@ -146,38 +126,17 @@ class Recognizer:
 
     def centred(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
         """Raw embeddings (N, D) as two faces are compared by: without the mean, of length 1."""
-        return self._scorer.centred(raw)
+        return self.cast.centred(raw)
 
     def similarities(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
         """(P,) float32: how alike a raw embedding (D,) and each of the cast are, 1 at most."""
-        found: NDArray[np.float32] = self._scorer.similarities(raw[np.newaxis])[0]
-        return found
+        return self.cast.similarities(raw)
 
     def name(
         self, raw: NDArray[np.float32], similarities: NDArray[np.float32] | None = None, but: Collection[str] = ()
     ) -> Name:
-        """Whose a raw embedding (D,) is: a face's, or the mean of several faces' of one person.
-
-        similarities: (P,), of several faces, the mean of what `similarities` says of each. The mean embedding is more
-        similar to everybody, strangers to the cast included, than each of them is; so it is their mean similarity that
-        is held against the threshold, which was fitted to single faces. but: people of the cast that it cannot be; not
-        all of them.
-        """
-        possible = np.array([person not in but for person in self.people])
-        (embedding,), (scores,) = self._scorer(raw[np.newaxis], self._temperature)
-        best = int(np.where(possible, scores, -1).argmax())
-        if similarities is None:
-            similarities = self.similarities(raw)
-        similarity = float(similarities[possible].max())
-        held = float(scores[best]) if self.bundle.unknown.get("by") == "confidence" else similarity
-        return Name(
-            known=self.threshold is None or held >= self.threshold,
-            nearest=self.people[best],
-            confidence=float(scores[best]),
-            similarity=similarity,
-            scores=scores,
-            embedding=embedding,
-        )
+        """Whose a raw embedding (D,) is: see `Cast.name`."""
+        return self.cast.name(raw, similarities, but)
 
     def open(self, image: str | Path | bytes | Image.Image | NDArray[np.uint8]) -> Photo:
         """Decode a photo as `identify` does: upright, RGB, perhaps reduced.

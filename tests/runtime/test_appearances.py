@@ -6,7 +6,6 @@ import json
 from collections.abc import Collection
 from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +16,7 @@ from PIL import Image
 
 from castline.faces.detection import Detections
 from castline.photos.decode import Photo, PhotoSettings
-from castline.runtime import Name, Recognizer, Timeline, watch
+from castline.runtime import Cast, Name, Recognizer, Timeline, watch
 from castline.runtime.appearances import _appearances, name_tracks
 from castline.runtime.tracking import Track
 from castline.runtime.video import write_video
@@ -30,11 +29,10 @@ GALLERY = np.eye(3, 8, dtype=np.float32)
 def recognizer(threshold: float | None = 0.5) -> Recognizer:
     """One without files: its embeddings are as they come."""
     made = object.__new__(Recognizer)
-    made.people, made.threshold, made._temperature = CAST, threshold, 1.0
-    made.bundle = SimpleNamespace(unknown={"by": "similarity"})
     made.photos = PhotoSettings()
     zeros = np.zeros(8, np.float32)
-    made._scorer = Scorer(CAST, {}, zeros, np.ones(1, np.float32), 5 * GALLERY, zeros[:3], gallery=GALLERY)
+    scorer = Scorer(CAST, {}, zeros, np.ones(1, np.float32), 5 * GALLERY, zeros[:3], gallery=GALLERY)
+    made.cast = Cast(scorer, threshold=threshold)
     return made
 
 
