@@ -7,12 +7,15 @@ export PATH := $(BIN):$(PATH)
 # Nothing phones home.
 export DVC_NO_ANALYTICS := 1
 
-.PHONY: repro test install lock
+.PHONY: repro test app install lock
 repro: install
 	$(BIN)/dvc repro
 
 test: install
 	$(BIN)/pytest -n logical --dist loadscope
+
+app: install
+	$(BIN)/castline app
 
 install: $(VENV)/.installed
 

@@ -2,6 +2,7 @@
 
 import typer
 
+from castline.commands.app import app as serve_app
 from castline.commands.collect import collect
 from castline.commands.data import data
 from castline.commands.edge import edge
@@ -26,6 +27,7 @@ for group, name in ((collect, "collect"), (data, "data"), (edge, "edge"), (label
     app.add_typer(group, name=name)
 for command in (compose, review, models, tune, identify, release, promote, rollback, versions, compare, forget):
     app.command()(command)
+app.command("app")(serve_app)
 
 
 @exits_cleanly

@@ -1,0 +1,1 @@
+"""The pages, each a function that is given what it needs."""

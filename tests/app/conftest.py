@@ -1,0 +1,12 @@
+"""What the tests of the app share: a model of the sample's cast, made without training."""
+
+from pathlib import Path
+
+import pytest
+from edge_releases import tiny_bundle
+
+
+@pytest.fixture(scope="session")
+def model_folder(sample: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle that names four of the sample's cast, badly; without memory and tables."""
+    return tiny_bundle(tmp_path_factory.mktemp("app") / "recognizer", sample, seed=1)
