@@ -12,6 +12,7 @@ import pytest
 import requests
 import yaml
 from edge_device import Device, index_unreachable, of_this_python
+from notebook_run import shown_by
 from projects import ROOT, cast, copy, environment, make_project, run
 
 from castline import tables
@@ -419,3 +420,21 @@ def test_too_little_data_stops_before_any_work(tmp_path: Path, people: dict[str,
     (folder / "conf/data.yaml").write_text(yaml.safe_dump({"data": {"batches": ["absent"]}}))
     run(folder, "castline", "compose")
     assert "data/absent: no such batch" in run(folder, "python", "stages/faces.py", "absent", fails=True)
+
+
+@pytest.mark.parametrize(
+    ("notebook", "says", "pictures"),
+    [
+        ("quick_start", r"chidi +confidence", 2),
+        ("look_at_the_data", r"one/bruno/page\.jpg: not_a_picture", 2),
+        ("errors_and_thresholds", r"\d of 8 test faces named right", 4),
+        ("compare_two_versions", r"workspace +workspace", 0),
+        ("bring_your_own_base_model", r"area under the curve: 0\.\d+", 2),
+    ],
+)
+def test_a_notebook_runs(project: Path, notebook: str, says: str, pictures: int) -> None:
+    if not (project / "sample").exists():
+        (project / "sample").symlink_to(ROOT / "sample")
+    shown = shown_by(ROOT / "notebooks" / f"{notebook}.py", project)
+    assert re.search(says, "".join(text for kind, text in shown if kind == "text"))
+    assert sum(kind.startswith("image/") for kind, _ in shown) >= pictures
