@@ -6,6 +6,7 @@ python tests/notebook_run.py NOTEBOOK FOLDER    # prints it with its outputs, as
 import json
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from projects import environment
@@ -36,8 +37,9 @@ def main(notebook: str, folder: str) -> None:
     from nbclient import NotebookClient
 
     node = jupytext.read(notebook)
-    kernel = AsyncKernelManager(transport="ipc")  # nobody else on this machine may listen
-    NotebookClient(node, km=kernel, timeout=280, resources={"metadata": {"path": folder}}).execute()
+    with tempfile.TemporaryDirectory() as private:  # sockets that nobody else on this machine may open
+        kernel = AsyncKernelManager(transport="ipc", ip=f"{private}/kernel")
+        NotebookClient(node, km=kernel, timeout=280, resources={"metadata": {"path": folder}}).execute()
     print(nbformat.writes(node))
 
 
