@@ -94,20 +94,39 @@ class Scorer:
             x = np.maximum(x @ self.hidden_weight.T + self.hidden_bias, 0)
         return x
 
-    def write(self, path: Path) -> None:
-        """One safetensors file; the same head gives the same bytes."""
-        from safetensors.numpy import save_file  # late: a device reads heads and writes none
+    def to_bytes(self) -> bytes:
+        """A safetensors file; the same head gives the same bytes."""
+        from safetensors.numpy import save  # late: a device reads heads and writes none
 
-        path.parent.mkdir(parents=True, exist_ok=True)
         arrays = {name: getattr(self, name) for name in _ARRAYS if getattr(self, name) is not None}
         said: dict[str, Any] = {"people": self.people, "settings": dict(self.settings)}
         said |= {"normalised": self.normalised, "metric": self.metric}
-        save_file(
+        return save(
             {name: np.ascontiguousarray(array, np.float32) for name, array in arrays.items()},
-            path,
             # One entry: safetensors writes several in any order.
             {"castline": json.dumps(said, ensure_ascii=False, sort_keys=True)},
         )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> "Scorer":
+        """What `to_bytes` made.
+
+        Raises: BundleError when it does not hold a head.
+        """
+        try:
+            arrays, metadata = read_tensors(data)
+            said = json.loads(metadata["castline"])
+            normalised, metric = bool(said["normalised"]), str(said["metric"])
+            scorer = cls(tuple(said["people"]), said["settings"], normalised=normalised, metric=metric, **arrays)
+            scorer._check()
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise BundleError(f"no trained head: {error}", "dvc repro") from error
+        return scorer
+
+    def write(self, path: Path) -> None:
+        """One file, of `to_bytes`."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(self.to_bytes())
 
     @classmethod
     def read(cls, path: Path) -> "Scorer":
@@ -116,14 +135,11 @@ class Scorer:
         Raises: BundleError when there is no such file, or it does not hold a head.
         """
         try:
-            arrays, metadata = read_tensors(path)
-            said = json.loads(metadata["castline"])
-            normalised, metric = bool(said["normalised"]), str(said["metric"])
-            scorer = cls(tuple(said["people"]), said["settings"], normalised=normalised, metric=metric, **arrays)
-            scorer._check()
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            return cls.from_bytes(path.read_bytes())
+        except OSError as error:
             raise BundleError(f"{path}: no trained head: {error}", "dvc repro") from error
-        return scorer
+        except BundleError as error:
+            raise BundleError(f"{path}: {error.what}", error.next) from error
 
     def _check(self) -> None:
         width, hidden = self.mean.size, self.hidden_weight

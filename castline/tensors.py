@@ -6,7 +6,6 @@ dtype, shape, data_offsets; `__metadata__`: text → text), the arrays one after
 
 import json
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,14 +21,13 @@ _DTYPES = {
 _LONGEST_HEADER = 100_000_000  # as the library has it
 
 
-def read_tensors(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
-    """The arrays by name, and the metadata.
+def read_tensors(data: bytes) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    """The arrays by name, and the metadata, of a file's bytes.
 
     Every array lies inside the file, none overlaps another, and no byte is left over.
 
-    Raises: OSError when the file cannot be read; ValueError when it is not as the format has it.
+    Raises: ValueError when it is not as the format has it.
     """
-    data = path.read_bytes()
     length = int.from_bytes(data[:8], "little")
     if len(data) < 8 or length > min(len(data) - 8, _LONGEST_HEADER):
         raise ValueError("the header is longer than the file")

@@ -139,7 +139,7 @@ def _print_appearances(timeline: "Timeline", written: list[Path]) -> None:
 
     video = timeline.video
     told = f" → {', '.join(printable(str(target), 200) for target in written)}" if written else ""
-    print(f"{printable(str(video.path), 200)}: {video.seconds:.1f} s, {video.frames} frames looked at{told}")
+    print(f"{printable(video.name, 200)}: {video.seconds:.1f} s, {video.frames} frames looked at{told}")
     for seen in timeline.appearances:
         sure = certainty(seen.confidence) if seen.known else ""
         print(f"  {printable(seen.label):<24} {sure:>4}   {_clock(seen.start)} to {_clock(seen.end)}")

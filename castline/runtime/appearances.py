@@ -82,7 +82,7 @@ class Timeline:
         """What goes into JSON: see docs/video.md."""
         video = self.video
         return {
-            "video": str(video.path),
+            "video": video.name,
             "width": video.width,
             "height": video.height,
             "seconds": round(video.seconds, 3),
@@ -132,20 +132,22 @@ class Namer(Protocol):
 
 def watch(
     recognizer: Recognizer,
-    path: str | Path,
+    source: str | Path | bytes,
     fps: float = FPS,
     settings: TrackingSettings | None = None,
     keep_boxes: bool = False,
     told: Callable[[Video], None] | None = None,
+    seen: Callable[[Photo, Detections, NDArray[np.int32]], None] | None = None,
 ) -> Timeline:
     """Who is on screen when in a video. Of a damaged one, who is in what can be read; `Timeline.video.warning` says so.
 
-    fps: frames looked at in a second, at most. keep_boxes: to draw the names afterwards. told: called after each frame,
-    with how far it is.
+    source: the file, or its bytes. fps: frames looked at in a second, at most. keep_boxes: to draw the names
+    afterwards. told: called after each frame, with how far it is; what it raises ends the matter. seen: called with
+    each frame, its faces in pixels of `Photo.image`, and the numbers of their tracks, (N,).
 
     Raises: DataError when nothing of the file can be read as a video; MissingExtra without PyAV.
     """
-    video = Video(Path(path), fps, recognizer.photos)
+    video = Video(source if isinstance(source, bytes) else Path(source), fps, recognizer.photos)
     settings = settings or TrackingSettings()
     tracker = Tracker(settings, recognizer.centred, recognizer.similarities)
     boxes = array("d") if keep_boxes else None
@@ -155,6 +157,8 @@ def watch(
         if boxes is not None:
             for number, box in zip(numbers, found.moved(photo.scale).boxes, strict=True):
                 boxes.extend((row, number, *box))
+        if seen is not None:
+            seen(photo, found, numbers)
         if told is not None:
             told(video)
     names = name_tracks(tracks := tracker.finish(video.seconds), recognizer)

@@ -1,5 +1,6 @@
 """Videos read as pictures with times, and pictures written as a video, with PyAV (FFmpeg), loaded when it is needed."""
 
+import io
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -51,17 +52,21 @@ class Video:
 
     Only one frame is held. Frames are chosen by their timestamps, so a variable frame rate is no matter.
 
-    path: the file. fps: frames wanted in a second; a video that has fewer gives all. settings: the largest picture that
-    is read, and to which side frames are reduced, as photos are.
+    source: the file, or its bytes. fps: frames wanted in a second; a video that has fewer gives all. settings: the
+    largest picture that is read, and to which side frames are reduced, as photos are.
+
+    name: of the file, as errors begin with. stated: its length in seconds as it says itself, known with the first
+    frame, or None.
 
     After reading: seconds: from the first frame to the end of the last. frames: how many were given. width, height: of
     upright frames, before they were reduced, pixels. warning: what could not be read, or "".
     """
 
-    def __init__(self, path: Path, fps: float, settings: PhotoSettings) -> None:
+    def __init__(self, source: Path | bytes, fps: float, settings: PhotoSettings) -> None:
         if not 0 < fps < float("inf"):
             raise ConfigError(f"{fps:g} frames a second", "--fps takes a number above 0, such as 12")
-        self.path, self._fps, self._settings = path, fps, settings
+        self.name = "these bytes" if isinstance(source, bytes) else str(source)
+        self._source, self._fps, self._settings = source, fps, settings
         self.seconds, self.frames, self.width, self.height, self.warning = 0.0, 0, 0, 0, ""
         self.stated: float | None = None
 
@@ -92,26 +97,28 @@ class Video:
                 if int(time * self._fps + 1e-3) > slot:
                     slot = int(time * self._fps + 1e-3)
                     self.frames += 1
-                    photo = upright(frame, stream.sample_aspect_ratio, self._settings, str(self.path))
+                    photo = upright(frame, stream.sample_aspect_ratio, self._settings, self.name)
                     self.width, self.height = photo.width, photo.height
                     yield time, photo
         if not self.frames:
-            raise DataError(f"{self.path}: no frame can be decoded ({'; '.join(damage) or 'it is empty'})")
+            raise DataError(f"{self.name}: no frame can be decoded ({'; '.join(damage) or 'it is empty'})")
         if self.stated and self.stated - self.seconds > max(0.5, 0.02 * self.stated):
             damage.append(f"it ends at {self.seconds:.1f} s, while {self.stated:.1f} s are stated")
         self.warning = "; ".join(damage)
 
     def _opened(self, av: Any) -> Any:
+        source = self._source
         try:
-            if not self.path.stat().st_size:
-                raise DataError(f"{self.path}: an empty file")
-            # `file:` before the name, or one such as "concat:a" would be a command.
-            return av.open(f"file:{self.path}", options={"protocol_whitelist": "file", "format_whitelist": _FORMATS})
+            if not (len(source) if isinstance(source, bytes) else source.stat().st_size):
+                raise DataError(f"{self.name}: an empty file")
+            # `file:` before the name, or one such as "concat:a" would be a command. Bytes open no file at all.
+            file, protocol = (io.BytesIO(source), "none") if isinstance(source, bytes) else (f"file:{source}", "file")
+            return av.open(file, options={"protocol_whitelist": protocol, "format_whitelist": _FORMATS})
         except OSError as error:
-            raise DataError(f"{self.path}: unreadable ({error.strerror or type(error).__name__})") from error
+            raise DataError(f"{self.name}: unreadable ({error.strerror or type(error).__name__})") from error
         except (av.FFmpegError, UnicodeError) as error:
             reason = getattr(error, "strerror", None) or type(error).__name__
-            raise DataError(f"{self.path}: no video that can be read ({reason})", "is it complete?") from error
+            raise DataError(f"{self.name}: no video that can be read ({reason})", "is it complete?") from error
 
     def _stream(self, container: Any) -> Any:
         streams = [
@@ -119,10 +126,10 @@ class Video:
         ]
         if not streams:
             raise DataError(
-                f"{self.path}: there is no video in this file{', only sound' if container.streams.audio else ''}"
+                f"{self.name}: there is no video in this file{', only sound' if container.streams.audio else ''}"
             )
         stream = streams[0]
-        _check(stream.codec_context.width or 0, stream.codec_context.height or 0, self._settings, str(self.path))
+        _check(stream.codec_context.width or 0, stream.codec_context.height or 0, self._settings, self.name)
         return stream
 
 

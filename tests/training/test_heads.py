@@ -98,6 +98,7 @@ def test_a_head_in_numpy_says_the_same_and_comes_back(settings: HeadSettings, tm
         head.scorer(names).write(tmp_path / name)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     scorer = Scorer.read(tmp_path / "a")
+    assert scorer.to_bytes() == (tmp_path / "a").read_bytes()
     embedding, scores = scorer(features.numpy())
     assert scorer.people == names and embedding.dtype == scores.dtype == np.float32
     with torch.inference_mode():
@@ -114,8 +115,10 @@ def test_what_is_no_head_is_refused(tmp_path: Path) -> None:
     scorer = build_head(HeadSettings(), 4, 2).scorer(("ann", "bo"))
     Scorer(("ann",), {}, scorer.mean, scorer.factor, scorer.weight, scorer.bias).write(tmp_path / "short")
     for name in ("absent", "text", "short"):
-        with pytest.raises(BundleError, match="no trained head"):
+        with pytest.raises(BundleError, match=f"{tmp_path / name}: no trained head"):
             Scorer.read(tmp_path / name)
+    with pytest.raises(BundleError, match="no trained head"):
+        Scorer.from_bytes(b"no head")
 
 
 def test_a_prototype_is_each_persons_mean_and_is_not_learnt() -> None:
