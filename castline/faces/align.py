@@ -69,14 +69,16 @@ def align(image: Image.Image, landmarks: NDArray[np.float32]) -> Image.Image:
     points = four_points(landmarks)
     to_chip = fit_similarity(points, CHIP_POINTS)
     scale = float(np.hypot(to_chip[0, 0], to_chip[1, 0]))
-    fill = image.resize((1, 1), Image.Resampling.BOX).getpixel((0, 0))
     if scale <= 0:
-        return Image.new("RGB", (CHIP_SIZE, CHIP_SIZE), fill)
+        return Image.new("RGB", (CHIP_SIZE, CHIP_SIZE), _mean(image))
     inverse = np.linalg.inv(np.vstack([to_chip, [0, 0, 1]]))[:2]
+    corners = np.array([[0, 0], [CHIP_SIZE, 0], [0, CHIP_SIZE], [CHIP_SIZE, CHIP_SIZE]], float)
+    reach = corners @ inverse[:, :2].T + inverse[:, 2]
+    # The mean of a large photo takes longer than all the rest, so it is taken only where it shows.
+    inside = bool((reach >= 1).all() and (reach <= np.array(image.size) - 1).all())
+    fill = (0, 0, 0) if inside else _mean(image)
     shrink = max(1, int(0.7 / scale))
     if shrink > 1:
-        corners = np.array([[0, 0], [CHIP_SIZE, 0], [0, CHIP_SIZE], [CHIP_SIZE, CHIP_SIZE]], float)
-        reach = corners @ inverse[:, :2].T + inverse[:, 2]
         low = np.clip(np.floor(reach.min(0)) - 2 * shrink, 0, image.size).astype(int)
         high = np.clip(np.ceil(reach.max(0)) + 2 * shrink, 0, image.size).astype(int)
         if (high - low < shrink).any():
@@ -92,6 +94,10 @@ def align(image: Image.Image, landmarks: NDArray[np.float32]) -> Image.Image:
         Image.Resampling.BICUBIC,
         fillcolor=fill,
     )
+
+
+def _mean(image: Image.Image) -> tuple[int, ...]:
+    return image.resize((1, 1), Image.Resampling.BOX).getpixel((0, 0))  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,14 @@ def test_a_face_outside_the_photo_or_of_no_size_is_its_mean_colour_and_no_error(
     assert (np.asarray(align(image, five(points) if points.any() else np.zeros((5, 2)))) == (100, 100, 100)).all()
 
 
+@given(st.floats(-20, 320), st.floats(-20, 220), st.floats(0.02, 3), st.floats(-3.1, 3.1))
+def test_around_a_photo_is_its_mean_colour(x: float, y: float, scale: float, angle: float) -> None:
+    """Of a white photo, every chip is white."""
+    turn = scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    points = (CHIP_POINTS - CHIP_POINTS.mean(0)) @ turn.T + [x, y]
+    assert np.asarray(align(Image.new("RGB", (300, 200), "white"), five(points))).min() == 255
+
+
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_every_template_lies_inside_the_chip(name: str) -> None:
     t = TEMPLATES[name]
