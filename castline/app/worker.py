@@ -140,11 +140,9 @@ def _picture(recognizer: Recognizer, data: bytes) -> Picture:
     for face in recognizer.faces(photo):
         chip = align(photo.image, face.landmarks / np.float32(photo.scale))
         quality = quality_of(chip, face.landmarks)
-        faces.append(SeenFace(face.box, face.landmarks, face.score, face.raw, quality, _still(chip)))
-    shown = photo.image.copy()
-    shown.thumbnail((SHOWN_SIDE, SHOWN_SIDE), Image.Resampling.BICUBIC, reducing_gap=2.0)
-    seconds = time.perf_counter() - start
-    return Picture(photo.sha256, photo.width, photo.height, _jpeg(shown), tuple(faces), seconds)
+        faces.append(SeenFace(face.box, face.landmarks, face.score, face.raw, quality, _jpeg(chip, _CHIP_SIDE)))
+    shown = _jpeg(photo.image, SHOWN_SIDE)
+    return Picture("", photo.width, photo.height, shown, tuple(faces), time.perf_counter() - start)
 
 
 def _in_words(rejected: Rejected, recognizer: Recognizer) -> str:
@@ -189,7 +187,7 @@ def _video(recognizer: Recognizer, data: bytes, head: bytes, said: Any, connecti
             left, right, *_ = four_points(landmarks)
             apart = float(np.hypot(*(right - left)))
             if track not in stills or apart > 1.1 * stills[track][0]:
-                stills[track] = apart, _still(align(photo.image, landmarks))
+                stills[track] = apart, _jpeg(align(photo.image, landmarks), _CHIP_SIDE)
 
     before = recognizer.cast
     recognizer.cast = Cast(Scorer.from_bytes(head), said["temperature"], said["threshold"], said["by"])
@@ -217,15 +215,14 @@ def _video(recognizer: Recognizer, data: bytes, head: bytes, said: Any, connecti
     )
 
 
-def _still(chip: Image.Image) -> bytes:
-    return _jpeg(chip.resize((_CHIP_SIDE, _CHIP_SIDE), Image.Resampling.BICUBIC, reducing_gap=2.0))
-
-
-def _jpeg(image: Image.Image) -> bytes:
-    """The pixels and nothing else: no EXIF, comment or profile of the file that they came in."""
+def _jpeg(image: Image.Image, side: int) -> bytes:
+    """A picture, its longest side at most `side` pixels, and nothing else of the file: no EXIF, comment or profile."""
+    scale = min(1.0, side / max(image.size))
+    size = max(1, round(scale * image.width)), max(1, round(scale * image.height))
+    reduced = image.resize(size, Image.Resampling.BILINEAR, reducing_gap=1.0)
+    reduced.info = {}
     file = io.BytesIO()
-    image.info = {}
-    image.save(file, "JPEG", quality=85)
+    reduced.save(file, "JPEG", quality=85)
     return file.getvalue()
 
 
