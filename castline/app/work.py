@@ -183,18 +183,27 @@ class Workers:
             process.close()
 
     def _next(self, only_pictures: bool) -> "_Task | None":
-        """Wait for a task. Others take pictures only while those that take nothing else are at work."""
+        """Wait for a task; None when there will be no more."""
         with self._changed:
             while not self._closed:
-                for task in sorted(self._waiting, key=lambda task: not task.video):
-                    if not task.video if only_pictures else task.video or not self._idle:
-                        self._waiting.remove(task)
-                        self._idle -= only_pictures
-                        self._changed.notify_all()
-                        task.job.state = "working"
-                        return task
+                if (task := self._first(only_pictures)) is not None:
+                    self._waiting.remove(task)
+                    self._idle -= only_pictures
+                    self._changed.notify_all()
+                    task.job.state = "working"
+                    return task
                 self._changed.wait()
             return None
+
+    def _first(self, only_pictures: bool) -> "_Task | None":
+        """What to do next: videos, and pictures while all those that take nothing else are at work. The lock is held.
+
+        Apart from `_next`, which waits: a variable of its own would keep what it has not taken.
+        """
+        if only_pictures:
+            return next((task for task in self._waiting if not task.video), None)
+        first = next((task for task in self._waiting if task.video), None)
+        return first or (self._waiting[0] if self._waiting and not self._idle else None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -263,14 +272,15 @@ class _Process:
             why = "The process that looked at it broke down"
         except (ArithmeticError, LookupError, TypeError, ValueError, RecursionError):
             why = "What came back made no sense"
-        self.kill()
+        self.close()
         return _Outcome(error=f"{why}. Try again, or with a smaller file, saved anew.", again=True)
 
     def _started(self) -> Connection:
         """Raises: OSError or EOFError when it cannot be started."""
         self._connection, theirs = Pipe()
         # Threads of linear algebra would only wait for each other: the arrays are small.
-        environment = os.environ | {"PYTHONPATH": str(_ROOT), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        environment["PYTHONPATH"] = os.pathsep.join([str(_ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
         with theirs:
             # -P: nothing is imported from the folder that the app was started in. A session of its own: Ctrl-C is for
             # the server, and when that has gone, this ends.

@@ -6,6 +6,7 @@ Started by castline.app.work, which holds the other end of the socket. Pixels of
 else, so whatever they do to a decoder, they do to this process.
 """
 
+import gc
 import io
 import os
 import resource
@@ -26,7 +27,7 @@ from PIL import Image
 
 from castline.app.models import open_model
 from castline.app.seen import Footage, Message, Picture, SeenFace, receive, send
-from castline.errors import BundleError, CastlineError
+from castline.errors import BundleError, DataError, MissingExtra
 from castline.faces.align import align, four_points
 from castline.faces.detection import Detections
 from castline.faces.quality import quality_of
@@ -62,9 +63,11 @@ def main() -> None:
     asked: SimpleQueue[Message] = SimpleQueue()
     Thread(target=_read, args=(connection, asked), daemon=True).start()
     models = Models()
+    gc.freeze()
     send(connection, Message({"ready": True}))
     while True:
         send(connection, _answer(connection, models, asked.get()))
+        gc.collect()  # an error and the frames that it came through hold each other, and in these is the upload
 
 
 def _hardened() -> None:
@@ -88,7 +91,7 @@ def _read(connection: Connection, asked: "SimpleQueue[Message]") -> None:
 def _answer(connection: Connection, models: "Models", message: Message) -> Message:
     said, blobs = message
     try:
-        recognizer = models.open(said)
+        recognizer = models.open(said["folder"], said["file"], said["key"], said["megapixels"])
         if said["do"] == "picture":
             done = _picture(recognizer, blobs[0]).message()
         else:
@@ -107,24 +110,24 @@ class Models:
     """Those that were used last, open."""
 
     def __init__(self) -> None:
-        self._open: dict[tuple[str, str], tuple[str, Recognizer]] = {}
+        self._open: dict[tuple[str, str, str], Recognizer] = {}
 
-    def open(self, said: Any) -> Recognizer:
-        """The one that is asked for. Raises: Refused when it is not there any more."""
-        which = said["folder"], said["file"]
-        key, recognizer = self._open.pop(which, ("", None))
-        if recognizer is None or key != said["key"]:
+    def open(self, folder: str, file: str, key: str, megapixels: float) -> Recognizer:
+        """A model as the app knows it by its key. Raises: Refused when it is not there any more."""
+        which = folder, file, key
+        recognizer = self._open.pop(which, None)
+        if recognizer is None:
             try:
-                recognizer = Recognizer(*which)
-                key = open_model("", Path(which[0]), which[1]).key
+                recognizer = Recognizer(folder, file)
+                found = open_model("", Path(folder), file).key
             except BundleError as error:
                 print(error, file=sys.stderr)
                 raise Refused("The model cannot be opened any more. Choose it again.", again=True) from error
-            if key != said["key"]:
+            if found != key:
                 raise Refused("The model was changed in the meantime. Load the page again.", again=True)
             photos = recognizer.photos
-            recognizer.photos = replace(photos, max_megapixels=min(photos.max_megapixels, said["megapixels"]))
-        self._open[which] = key, recognizer
+            recognizer.photos = replace(photos, max_megapixels=min(photos.max_megapixels, megapixels))
+        self._open[which] = recognizer
         while len(self._open) > _MODELS:
             del self._open[next(iter(self._open))]
         return recognizer
@@ -193,9 +196,11 @@ def _video(recognizer: Recognizer, data: bytes, head: bytes, said: Any, connecti
     recognizer.cast = Cast(Scorer.from_bytes(head), said["temperature"], said["threshold"], said["by"])
     try:
         timeline = watch(recognizer, data, told=tell, seen=keep)
-    except CastlineError as error:
+    except MissingExtra as error:
+        raise Refused(f"Videos cannot be read here: {error.next} would mend that.") from error
+    except DataError as error:
         what = error.what.removeprefix("these bytes: ")
-        raise Refused(f"{what[:1].upper()}{what[1:]}. {error.next or 'Choose an MP4, MOV or WebM file.'}") from error
+        raise Refused(f"{what[:1].upper()}{what[1:]}. Save it anew as MP4, or choose another file.") from error
     finally:
         recognizer.cast = before
     best: dict[Appearance, tuple[float, bytes]] = {}
