@@ -19,7 +19,7 @@ from castline.photos.decode import Photo, PhotoSettings
 from castline.runtime import Cast, Name, Recognizer, Timeline, watch
 from castline.runtime.appearances import _appearances, name_tracks
 from castline.runtime.tracking import Track
-from castline.runtime.video import write_video
+from castline.runtime.video import Video, write_video
 from castline.scoring import Scorer
 
 CAST = ("anna", "ben", "=cmd()")
@@ -213,6 +213,33 @@ def test_names_are_drawn_where_the_faces_were(clip: Path) -> None:
     assert [round(time, 1) for time, _ in frames] == [i / 10 for i in range(30)]
     blue = [bool((np.abs(np.asarray(image, int) - (0, 114, 178)).sum(-1) < 30).any()) for _, image in frames]
     assert blue == [10 <= i < 20 for i in range(30)]
+
+
+def test_each_frame_can_be_seen_with_its_faces_and_their_tracks(clip: Path) -> None:
+    script = {i: [(0, 0.9)] + ([(1, 0.8)] if 5 <= i < 15 else []) for i in range(10)}
+    frames = []
+    timeline = watch(
+        Script(script),
+        clip.read_bytes(),
+        seen=lambda photo, found, tracks: frames.append((photo.width, len(found), tracks.tolist())),
+    )
+    assert [count for _, count, _ in frames] == [len(script.get(i, [])) for i in range(30)]
+    assert all(width == 96 and count == len(tracks) for width, count, tracks in frames)
+    assert [timeline.tracks[track].name for track in frames[7][2]] == ["anna", "ben"]
+
+
+def test_who_is_told_can_end_it(clip: Path) -> None:
+    class EnoughError(Exception):
+        pass
+
+    def told(video: Video) -> None:
+        if video.seconds > 1:
+            raise EnoughError
+
+    script = Script({i: [(0, 0.9)] for i in range(30)})
+    with pytest.raises(EnoughError):
+        watch(script, clip, told=told)
+    assert script.frame < 20
 
 
 def test_what_goes_wrong_while_finding_is_not_lost(clip: Path) -> None:

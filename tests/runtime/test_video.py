@@ -64,8 +64,8 @@ def times(video: Video) -> list[float]:
     return [round(time, 3) for time, _ in video]
 
 
-def read(path: Path, fps: float = 12) -> Video:
-    return Video(path, fps, PhotoSettings())
+def read(source: Path | bytes, fps: float = 12) -> Video:
+    return Video(source, fps, PhotoSettings())
 
 
 def test_every_frame_of_a_slow_video_and_its_length(tmp_path: Path) -> None:
@@ -168,6 +168,17 @@ def test_damaged_frames_are_counted(tmp_path: Path) -> None:
     assert re.fullmatch(r"frames damaged or lost: [1-9]\d?", video.warning)
 
 
+def test_bytes_are_read_as_the_file_that_they_are_of(tmp_path: Path) -> None:
+    for ending in ("mp4", "mkv", "avi", "ts", "flv"):
+        path = made(tmp_path / f"a.{ending}", [0, 100, 200], codec="mpeg4" if ending == "avi" else "libx264")
+        file, data = read(path), read(path.read_bytes())
+        frames = [(time, photo.image.tobytes()) for time, photo in file]
+        assert [(time, photo.image.tobytes()) for time, photo in data] == frames
+        assert times(data) == times(file), "again"
+        assert (data.seconds, data.stated, data.warning) == (file.seconds, file.stated, file.warning)
+        assert (file.name, data.name) == (str(path), "these bytes")
+
+
 def test_a_file_without_a_picture(tmp_path: Path) -> None:
     path = tmp_path / "sound.mp4"
     with av.open(str(path), "w") as container:
@@ -195,8 +206,10 @@ def test_a_file_that_is_no_video(tmp_path: Path, content: bytes, message: str) -
     made(tmp_path / "other.mp4", [0])
     path = tmp_path / "a.mp4"
     path.write_bytes(content)
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(DataError, match=f"{path}: {message}"):
         list(read(path))
+    with pytest.raises(DataError, match=f"these bytes: {message}"):
+        list(read(content))
 
 
 def test_files_that_cannot_be_opened(tmp_path: Path) -> None:
