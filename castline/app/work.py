@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import socket
+import struct
 import subprocess
 import sys
 import time
@@ -27,7 +29,7 @@ _KEPT_JOBS = 500
 _KEPT_BYTES = 256e6
 _WAITING_BYTES = 2e9
 _LONGEST = 256_000_000  # of an answer: a picture of 1600 pixels, and a few kilobytes for each face
-_START = 60.0  # seconds in which a process has to be there
+_PATIENCE = 60  # seconds in which a process has to be there, and to go on with a message that has begun
 # How much longer than its length a video may take: on a slow machine, that is once or twice.
 _SLOWEST = 20.0
 _CLOSED = "The app is being ended."
@@ -254,7 +256,7 @@ class _Process:
             send(connection, task.message)
             started = time.monotonic()
             deadline = started + seconds
-            while connection.poll(max(0.0, deadline - time.monotonic())):
+            while (left := deadline - time.monotonic()) > 0 and connection.poll(left):
                 said, blobs = receive(connection, _LONGEST)
                 match said:
                     case {"done": {} as done}:
@@ -278,6 +280,7 @@ class _Process:
     def _started(self) -> Connection:
         """Raises: OSError or EOFError when it cannot be started."""
         self._connection, theirs = Pipe()
+        _impatient(self._connection, _PATIENCE)
         # Threads of linear algebra would only wait for each other: the arrays are small.
         environment = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
         environment["PYTHONPATH"] = os.pathsep.join([str(_ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
@@ -293,7 +296,7 @@ class _Process:
             )
             if self._killed:  # meanwhile
                 self._running.kill()
-        if not self._connection.poll(_START) or not receive(self._connection, 0).said.get("ready"):
+        if not self._connection.poll(_PATIENCE) or not receive(self._connection, 0).said.get("ready"):
             raise EOFError
         return self._connection
 
@@ -310,3 +313,10 @@ class _Process:
             self._running.wait()
         if self._connection is not None:
             self._connection.close()
+
+
+def _impatient(connection: Connection, seconds: int) -> None:
+    """Have it raise OSError where the other end leaves off in the middle of a message for so long."""
+    with socket.socket(fileno=os.dup(connection.fileno())) as end:
+        for timeout in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            end.setsockopt(socket.SOL_SOCKET, timeout, struct.pack("ll", seconds, 0))

@@ -71,10 +71,9 @@ def main() -> None:
 
 
 def _hardened() -> None:
-    """No dump of memory, which holds uploads; and it, rather than the server, goes where memory or time are short."""
+    """No dump of memory, which holds uploads, on disk; and where memory is short, this goes rather than the server."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY, _MEMORY))
-    os.nice(5)
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("800")
 

@@ -10,6 +10,7 @@ import threading
 import time
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 from multiprocessing import Pipe
@@ -393,6 +394,37 @@ def test_a_process_ends_when_nobody_asks_any_more(model: Model, clip: bytes, bus
     assert process._running is not None
     assert process._running.wait(20) == 0
     process.close()
+
+
+@pytest.mark.parametrize("talks", [False, True])
+def test_a_video_that_comes_to_no_end_is_given_up(talks: bool) -> None:
+    """Its process says nothing; or says ever again that it is at work, for longer than the video could take."""
+    ours, theirs = Pipe()
+    process = work._Process()
+    process._connection = ours
+
+    def talk() -> None:
+        with suppress(OSError):
+            while talks:
+                send(theirs, Message({"share": 0.5, "length": 0.0}))
+
+    thread = threading.Thread(target=talk)
+    thread.start()
+    task = work._Task("", Job(), Message({"do": "video"}), "", True, set())
+    assert process.look(task, 0.2).error.startswith("It took too long")
+    thread.join()
+    assert task.job.share == (0.5 if talks else None)
+    theirs.close()
+
+
+def test_a_process_that_stands_still_is_ended(model: Model) -> None:
+    process = work._Process()
+    work._impatient(process._started(), 1)
+    assert process._running is not None
+    os.kill(process._running.pid, signal.SIGSTOP)
+    outcome = process.look(asked(model, bytes(5_000_000)), 60)
+    assert outcome.error.startswith("The process that looked at it broke down")
+    assert process._running.poll() == -signal.SIGKILL
 
 
 @pytest.mark.parametrize(
