@@ -42,8 +42,8 @@ SHOWN_SIDE = 1600
 _CHIP_SIDE = 128
 _MODELS = 4  # kept open
 _TELL_EVERY = 0.2  # seconds
-# Memory of its own that it may take. A PNG of 80 megapixels with transparency takes 1.3 GB on its way; an address space
-# cannot be limited as well, since LiteRT and FFmpeg map far more than they use.
+# Memory of its own that it may take. A PNG of 80 megapixels with transparency takes 1.7 GB on its way. It is
+# not the address space that is limited, of which LiteRT and FFmpeg map far more than they use.
 _MEMORY = 4 << 30
 _LONGEST = 2**31 - 1  # of a message: the asker is trusted, and has limits of its own
 

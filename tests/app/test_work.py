@@ -332,6 +332,21 @@ def test_what_nobody_waits_for_is_given_up(workers: Workers, model: Model, clip:
     workers.cancel([workers.video(files[1], model, model.cast)])
 
 
+def test_videos_do_not_keep_pictures_waiting() -> None:
+    workers = Workers(replace(LIMITS, processes=3))
+    film, first, second = (work._Task("", Job(), Message({}), "", moving, set()) for moving in (True, False, False))
+    workers._waiting.extend([first, film, second])
+    assert workers._first(only_pictures=True) is first
+    assert workers._first(only_pictures=False) is film
+    workers._waiting.remove(film)
+    assert workers._first(only_pictures=False) is None, "the one for pictures is warm"
+    workers._idle -= 1
+    assert workers._first(only_pictures=False) is first
+    workers._waiting.clear()
+    workers._waiting.append(film)
+    assert workers._first(only_pictures=True) is None
+
+
 def test_a_model_that_was_changed_is_not_mixed_up(workers: Workers, model: Model, sample: Path) -> None:
     data = another((sample / "scenes" / "scene_01.jpg").read_bytes(), 5)
     job = workers.picture(data, replace(model, key="another"))
