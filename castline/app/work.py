@@ -86,7 +86,7 @@ class Workers:
         """Look at a video and name who is in it. cast: of `model`, with people who were enrolled for this visit."""
         return self._job(data, model, cast, sha256, visitor, again)
 
-    def cancel(self, jobs: Sequence[Job], *, visitor: str = "") -> None:
+    def cancel(self, jobs: Sequence[Job], visitor: str = "") -> None:
         """`visitor` waits for these no longer; what nobody waits for is given up."""
         with self._changed:
             for job in jobs:
