@@ -41,7 +41,8 @@ class Enrolled:
 class Correction:
     """What a visitor said of a face. person: who it is; empty where it is nobody of the cast. face: its number in the
     picture, left to right, and its box, x1 y1 x2 y2 in pixels of the upright picture, of width × height. said: what the
-    model had said. version: of the model.
+    model had said, empty where it knew nobody. version: of the model, as Label Studio's predictions have it. others:
+    boxes of the other faces in the picture.
     """
 
     upload: Upload
@@ -53,6 +54,7 @@ class Correction:
     said: str
     version: str
     chip: bytes
+    others: tuple[tuple[float, float, float, float], ...] = ()
 
 
 @dataclass
