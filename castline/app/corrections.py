@@ -22,7 +22,7 @@ def correct(
 
     person: who it is, "" for nobody of the cast. name: what the model said.
 
-    Raises: DataError for a name that nobody can have here.
+    Raises: ConfigError for a name that nobody can have here.
     """
     seen = picture.faces[face]
     said = Correction(

@@ -35,7 +35,18 @@ from castline.labels.settings import LabelsSettings
 from castline.photos.batches import DataSettings, check_name, label_of
 from castline.text import short
 
-__all__ = ["APP", "DELIVERIES", "Delivered", "FaceLabel", "Plan", "plan", "tasks_of", "write_batch"]
+__all__ = [
+    "APP",
+    "DELIVERIES",
+    "REVIEW",
+    "Delivered",
+    "FaceLabel",
+    "Plan",
+    "next_commands",
+    "plan",
+    "tasks_of",
+    "write_batch",
+]
 
 DELIVERIES, REVIEW = Path("deliveries"), Path("labels/review.json")
 
@@ -122,10 +133,19 @@ def write_batch(deliveries: Sequence[Delivered], batch: str) -> Path:
     return folder if planned.pictures else REVIEW
 
 
+def next_commands(written: Path) -> list[str]:
+    """What to type once `write_batch` has returned `written`: train on it, and keep in git what git keeps of it."""
+    if written == REVIEW:
+        return ["dvc repro", 'git add labels && git commit -a -m "Decisions from the app"']
+    data = Path("data")
+    links = "data" if all(path.is_symlink() for path in data.iterdir()) else f"data/{written.name}"
+    return ["dvc repro", f'git add conf labels {links} && git commit -a -m "Batch {written.name} from the app"']
+
+
 def plan(deliveries: Sequence[Delivered]) -> Plan:
     """What writing `deliveries` would come to; nothing is written.
 
-    Raises: DataError when it cannot be, ConfigError outside a project.
+    Raises: DataError when it cannot be; ConfigError for a name that nobody can have, and outside a project.
     """
     project.check_in_project()
     if not deliveries:
@@ -261,7 +281,7 @@ class _Project:
 def _checked(one: Delivered) -> Delivered:
     """With names as folders have them.
 
-    Raises: DataError.
+    Raises: DataError, ConfigError.
     """
     if bool(one.person) == bool(one.faces) or (one.faces and min(one.width, one.height) <= 0):
         raise DataError(f"{short(one.upload.name)}: either the whole picture is somebody's, or faces in it are")

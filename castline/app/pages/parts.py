@@ -11,7 +11,7 @@ from castline.errors import CastlineError
 from castline.runtime import Name
 from castline.text import short, shown
 
-__all__ = ["ask_about", "waiting"]
+__all__ = ["ask_about", "tell", "waiting"]
 
 _RIGHT, _OTHER, _NOBODY = "Right", "Wrong: it is somebody else", "Nobody of the cast"
 
@@ -65,7 +65,7 @@ def ask_about(context: Context, upload: Upload, picture: Picture, index: int, na
         try:
             correct(session, upload, picture, index, person, context.model, name)
         except CastlineError as error:
-            st.error(plain(f"{error.what}: {error.next}"))
+            tell(error)
         else:
             st.rerun()
 
@@ -77,3 +77,8 @@ def waiting(corrections: int) -> str:
     ('1 correction waits', '2 corrections wait')
     """
     return "1 correction waits" if corrections == 1 else f"{corrections} corrections wait"
+
+
+def tell(error: CastlineError) -> None:
+    """What happened, and what to do about it."""
+    st.error(plain(error.what) + (f"  \n{plain(error.next)}" if error.next else ""))
