@@ -80,8 +80,8 @@ def _put_back() -> None:
     for path in map(Path, index["made"]):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+        elif path.is_symlink() or path.exists():
+            path.unlink()
     if index["sample"] and not _IMPORT.is_file():
         shutil.rmtree(_DATA, ignore_errors=True)
         shutil.copytree(_SAMPLE, _DATA)
