@@ -161,7 +161,9 @@ def test_a_face_is_said_to_be_somebody_else_and_that_is_undone() -> None:
     app = ask(session, name("bob"))
     app.radio[0].set_value("Wrong: it is somebody else").run()
     assert app.selectbox[0].options == ["ann"]  # bob is what was said
-    assert app.button[0].disabled
+    app.button[0].click().run()
+    assert "Choose a person, or type a name" in words(app)
+    assert not session.corrections
     app.selectbox[0].set_value("ann").run()
     app.button[0].click().run()
     assert not app.exception
@@ -245,8 +247,8 @@ def test_all_that_waits_is_listed_written_and_gone(written: list[Any]) -> None:
     app = run(showing, context=context(session))
     assert not app.exception
     text = words(app)
-    assert "bob → **ann**" in text
-    assert "bob → **nobody of the cast**" in text
+    assert "said bob → is **ann**" in text
+    assert "said bob → is **nobody of the cast**" in text
     assert "<b>" not in text  # escaped, and the end of the line is where it was
     assert "\u202e" not in text
     assert "the picture as uploaded" in text

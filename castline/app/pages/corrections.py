@@ -52,10 +52,10 @@ def show(context: Context) -> None:
 def _line(session: Session, place: tuple[str, int], one: Correction) -> None:
     said, person = one.said or "unknown", one.person or "nobody of the cast"
     with st.container(border=True, horizontal=True, vertical_alignment="center"):
-        st.image(one.chip, width=64)
+        st.image(one.chip, width=64, alt=f"Face {one.face + 1}")
         with st.container(width="stretch"):
-            st.markdown(f"{plain(short(said))} → **{plain(short(person))}**")
-            st.caption(plain(short(one.upload.name)))
+            st.markdown(f"said {plain(short(said))} → is **{plain(short(person))}**")
+            st.markdown(f":small[{plain(short(one.upload.name))}]")
         if st.button("Remove", key=f"remove-{place[0]}-{place[1]}", icon=":material/close:"):
             del session.corrections[place]
             st.rerun()
@@ -63,7 +63,7 @@ def _line(session: Session, place: tuple[str, int], one: Correction) -> None:
 
 def _offer(session: Session, waiting: dict[tuple[str, int], Correction], planned: Plan) -> None:
     """Say what would be written where, and write it when asked."""
-    st.subheader("What will be written")
+    st.header("What will be written")
     name = batch_name()
     if planned.pictures:
         name = st.text_input("Name of the new batch", name, max_chars=64, key="corrections-batch").strip()
@@ -76,7 +76,7 @@ def _offer(session: Session, waiting: dict[tuple[str, int], Correction], planned
     if planned.decisions:
         faces = "one face" if len(planned.decisions) == 1 else f"{len(planned.decisions)} faces"
         st.markdown(f"- Decisions about {faces} in photos that the project has already, into {plain(str(REVIEW))}.")
-    st.caption("The model that runs here stays as it is until it is trained again.")
+    st.markdown("The model that runs here stays as it is until it is trained again.")
     count = "1 correction" if len(waiting) == 1 else f"{len(waiting)} corrections"
     if not st.button(f"Write {count}", type="primary", icon=":material/save:"):
         return
@@ -99,18 +99,19 @@ def _say_written(count: str, path: Path, decided: bool) -> None:
         paths.append(str(REVIEW))
     st.success(f"{count} written: {plain(', '.join(paths))}", icon=":material/check:")
     st.markdown("Next, in the project's folder:")
-    st.code("\n".join(next_commands(path)), language="sh", wrap_lines=True)
+    st.code("\n".join(next_commands(path)), language=None, wrap_lines=True)
 
 
 def _offer_file(corrections: list[Correction]) -> None:
     """There is no project to write into, but there may be one elsewhere."""
     name = batch_name()
-    st.subheader("No project here")
+    st.header("No project here")
     st.markdown(
         "The app was not started in a project's folder, so there is nothing to write into. Take the corrections as a "
         "file to where the project is: the pictures as a batch, the file as its labels."
     )
-    st.code(f"castline data add PICTURES --batch {name}\nmv corrections.json labels/batches/{name}.json", language="sh")
+    commands = f"castline data add PICTURES --batch {name}\nmv corrections.json labels/batches/{name}.json"
+    st.code(commands, language=None, wrap_lines=True)
     st.download_button(
         "Download as JSON",
         as_json(corrections, name),

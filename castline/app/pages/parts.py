@@ -30,7 +30,7 @@ def ask_about(context: Context, upload: Upload, picture: Picture, index: int, na
             if st.button("Undo", key=f"{key}-undo", icon=":material/undo:"):
                 del session.corrections[place]
                 st.rerun()
-        st.caption(f"Nothing is written yet: {waiting(len(session.corrections))} on the page Corrections.")
+        st.markdown(f"Nothing is written yet: {waiting(len(session.corrections))} on the page Corrections.")
         return
     said = f"“{plain(short(name.nearest))}”" if name.known else "“unknown”"
     answer = st.radio(
@@ -58,10 +58,11 @@ def ask_about(context: Context, upload: Upload, picture: Picture, index: int, na
         )
         person = typed.strip() or chosen or ""
     if answer == _RIGHT:
-        st.caption("Then nothing is to be done.")
-    elif answer is not None and st.button(
-        "Keep this correction", key=f"{key}-keep", icon=":material/check:", disabled=answer == _OTHER and not person
-    ):
+        st.markdown("Then nothing is to be done.")
+    elif answer is not None and st.button("Keep this correction", key=f"{key}-keep", icon=":material/check:"):
+        if answer == _OTHER and not person:
+            st.error("Choose a person, or type a name.")
+            return
         try:
             correct(session, upload, picture, index, person, context.model, name)
         except CastlineError as error:
