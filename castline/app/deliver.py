@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from castline import params, project, tables
+from castline import params, project
 from castline.app.names import checked_name
 from castline.app.session import Upload
 from castline.app.undo import all_or_nothing, alone
@@ -27,7 +27,6 @@ from castline.curation.decisions import IT_IS, LEAVE_OUT, Decision, read_decisio
 from castline.errors import DataError
 from castline.faces.boxes import iou
 from castline.forgetting.register import read_register
-from castline.label_studio import pull
 from castline.label_studio.tasks import photo_address, rectangle
 from castline.labels.form import PERSON, STRANGER, UNNAMED
 from castline.labels.gather import COLUMNS
@@ -109,6 +108,8 @@ def write_batch(deliveries: Sequence[Delivered], batch: str) -> Path:
 
     Raises: DataError, ConfigError in words for the visitor; the project then is as it was.
     """
+    from castline.label_studio import pull  # brings a client of its server, which takes its time
+
     project.check_in_project()
     check_name(batch)
     with alone():
@@ -225,6 +226,8 @@ class _Project:
     """The photos that the project's batches have, as far as the last run has found faces in them."""
 
     def __init__(self) -> None:
+        from castline import tables  # brings Arrow
+
         self.batches = params.read("data", DataSettings, Path("conf/data.yaml")).batches
         self.min_iou = params.read("labels", LabelsSettings).min_iou
         self.faces: dict[str, list[dict[str, Any]]] = defaultdict(list)

@@ -71,11 +71,24 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def clone(made_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def composed(made_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Such a project."""
     shutil.copytree(made_once, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def clone(composed: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Such a project, in which composing is a double that writes the batches alone: Hydra takes its time."""
+
+    def compose() -> None:
+        params = Path("params.yaml")
+        content = yaml.safe_load(params.read_text()) | yaml.safe_load(Path("conf/data.yaml").read_text())
+        params.write_text(yaml.safe_dump(content))
+
+    monkeypatch.setattr(project, "compose", compose)
+    return composed
 
 
 def files() -> dict[str, bytes]:
@@ -93,7 +106,7 @@ def batches() -> list[str]:
     return list(conf)
 
 
-def test_enrolled_pictures_lie_in_a_folder_of_the_person_under_their_content(clone: Path) -> None:
+def test_enrolled_pictures_lie_in_a_folder_of_the_person_under_their_content(composed: Path) -> None:
     given = enrolled("zoë", 2)
     folder = write_batch(given, "app-2026-11-22")
     assert folder == Path("deliveries/app-2026-11-22")
@@ -149,9 +162,7 @@ def test_a_task_says_who_when_and_what_the_model_had_said() -> None:
     assert task["data"]["people"] == [{"value": "ann"}]
 
 
-def test_what_was_corrected_is_that_persons_or_a_strangers_in_the_dataset(
-    clone: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_was_corrected_is_that_persons_or_a_strangers_in_the_dataset(composed: Path) -> None:
     """A picture from outside, by labels, and a photo that the project has, by a decision."""
     here = {
         path.relative_to("data/here").as_posix(): path.read_bytes() for path in sorted(Path("data/here").rglob("*.*"))
@@ -418,7 +429,7 @@ def sampled() -> None:
     assert "/data" in ignore.read_text().split()
 
 
-def test_the_sample_gives_way_as_it_does_to_any_batch(clone: Path) -> None:
+def test_the_sample_gives_way_as_it_does_to_any_batch(composed: Path) -> None:
     sampled()
     folder = write_batch(enrolled("carl"), "app")
     assert not Path("data.dvc").exists()
@@ -461,7 +472,7 @@ def test_a_disk_that_is_full_is_said(clone: Path) -> None:
     assert files() == before
 
 
-def test_two_visitors_write_one_after_the_other(clone: Path) -> None:
+def test_two_visitors_write_one_after_the_other(composed: Path) -> None:
     written: list[Path] = []
     visitors = [
         threading.Thread(target=lambda who=who: written.append(write_batch(enrolled(who), "app")))
