@@ -11,7 +11,7 @@ ignores it, and nobody else writes into it. The bytes are those of the upload; i
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -151,7 +151,7 @@ def plan(deliveries: Sequence[Delivered]) -> Plan:
     project.check_in_project()
     if not deliveries:
         raise DataError("there is nothing to write")
-    register, found = read_register(), _Project()
+    register, found = read_register(), _Project({one.upload.sha256 for one in deliveries})
     pictures: dict[str, Delivered] = {}
     decisions: dict[tuple[str, int], Decision] = {}
     settled = 0
@@ -223,22 +223,24 @@ def _task(number: int, one: Delivered, batch: str, moment: str) -> dict[str, Any
 
 
 class _Project:
-    """The photos that the project's batches have, as far as the last run has found faces in them."""
+    """Some of the photos that the project's batches have, as far as the last run has found faces in them."""
 
-    def __init__(self) -> None:
+    def __init__(self, photos: Collection[str]) -> None:
+        """photos: their sha256."""
         from castline import tables  # brings Arrow
 
         self.batches = params.read("data", DataSettings, Path("conf/data.yaml")).batches
         self.min_iou = params.read("labels", LabelsSettings).min_iou
         self.faces: dict[str, list[dict[str, Any]]] = defaultdict(list)
-        for batch in self.batches:
-            path = Path(f"build/faces/{batch}.parquet")
-            for row in tables.read(path, COLUMNS).to_pylist() if path.is_file() else ():
-                # Of a photo that lies there twice, one is enough: its faces have the same numbers.
-                if all(
-                    (row["batch"], row["photo"]) == (b["batch"], b["photo"]) for b in self.faces[row["photo_sha256"]]
-                ):
-                    self.faces[row["photo_sha256"]].append(row)
+        for path in (Path(f"build/faces/{batch}.parquet") for batch in self.batches):
+            if not path.is_file():
+                continue
+            table = tables.read(path, COLUMNS)
+            wanted = [i for i, sha256 in enumerate(table.column("photo_sha256").to_pylist()) if sha256 in photos]
+            for row in table.take(np.array(wanted, np.int64)).to_pylist():
+                rows = self.faces[row["photo_sha256"]]
+                if not rows or all(row[key] == rows[0][key] for key in ("batch", "photo")):
+                    rows.append(row)  # of a photo that lies there twice, one has all its faces
 
     def waiting(self, sha256: str) -> str:
         """The batch that the app has written a picture into before; "" where there is none."""

@@ -505,9 +505,11 @@ def test_whoever_is_killed_in_the_middle_has_written_nothing(
     before = files()
     child = os.fork()
     if not child:
-        monkeypatch.setattr(where, what, die)
-        write_batch([*enrolled("carl"), corrected("ann"), known], "app")
-        os._exit(1)
+        try:
+            monkeypatch.setattr(where, what, die)
+            write_batch([*enrolled("carl"), corrected("ann"), known], "app")
+        finally:
+            os._exit(1)
     assert os.waitpid(child, 0)[1] == signal.SIGKILL
     with alone():
         assert files() == before

@@ -22,17 +22,17 @@ _WRITTEN = "corrections-written"
 def show(context: Context) -> None:
     """The page."""
     st.title("Corrections")
-    written = st.session_state.get(_WRITTEN)
-    if written is not None:
-        _say_written(*written)
     waiting = dict(context.session.corrections)
     if not waiting:
-        if written is None:
+        if _WRITTEN in st.session_state:
+            _say_written(*st.session_state[_WRITTEN])
+        else:
             st.markdown(
                 "Nothing waits here. On the page Identify, choose a face and say that its name is wrong: whose face it "
                 "is, or that it is nobody of the cast. What you say is collected here, and written when you ask for it."
             )
         return
+    st.session_state.pop(_WRITTEN, None)
     st.markdown("Said, and not written yet. It is gone when you close or reload the page.")
     for place, one in waiting.items():
         _line(context.session, place, one)
