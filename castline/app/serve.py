@@ -47,6 +47,10 @@ def command(settings: AppSettings, host: str, port: int, open_browser: bool) -> 
         "server.maxUploadSize": str(int(max(settings.limits.picture_mb, settings.limits.video_mb))),
         "server.port": str(port),
         "server.showEmailPrompt": "false",
+        # Streamlit's own grey of captions is too light to be read by everybody; blue is that of known faces.
+        "theme.light.textColor": "#14161c",
+        "theme.light.primaryColor": "#005b8f",
+        "theme.dark.primaryColor": "#4da3d9",
     }
     flags = [word for name, value in options.items() for word in (f"--{name}", value)]
     return [sys.executable, "-m", "streamlit", "run", str(_SCRIPT), *flags, "--", settings.as_argument()]
