@@ -6,6 +6,8 @@ reason that can be counted and a detail that can be read.
 
 import hashlib
 import io
+import os
+import stat
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,8 @@ __all__ = ["Photo", "PhotoSettings", "Rejected", "decode", "read"]
 
 # Pillow's other readers stay shut (JPEG reads MPO too): some start programs (EPS), none is a format that photos
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+
+_BLOCK = 2**16  # bytes, read beyond what a file has by its own account
 
 # What brings each EXIF orientation upright, and which of them swap width and height.
 _UPRIGHT = {
@@ -88,14 +92,30 @@ class Photo:
 
 
 def read(path: Path, settings: PhotoSettings) -> bytes:
-    """The file's bytes. Raises: Rejected."""
+    """The bytes of a regular file. Of one that grows while it is read, one byte more than the limit at most.
+
+    Raises: Rejected.
+    """
+    limit = int(settings.max_file_mb * 1e6)
     try:
-        size = path.stat().st_size
-        if size > settings.max_file_mb * 1e6:
-            raise Rejected("file_too_large", f"{size / 1e6:.0f} MB, the limit is {settings.max_file_mb:g} MB")
-        return path.read_bytes()
+        with open(path, "rb", buffering=0, opener=_at_once) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise Rejected("unreadable", "not a file but a pipe or a device")
+            size, left, parts = status.st_size, limit + 1, []
+            while size <= limit and left and (part := file.read(min(left, size + _BLOCK))):
+                parts.append(part)
+                left -= len(part)
     except OSError as error:
         raise Rejected("unreadable", error.strerror or type(error).__name__) from error
+    if size > limit or not left:
+        raise Rejected("file_too_large", f"{max(size, limit) / 1e6:.0f} MB, the limit is {settings.max_file_mb:g} MB")
+    return b"".join(parts)
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Open without waiting for whoever might write to a pipe; where there are no such pipes, as ever."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0))
 
 
 def decode(data: bytes, settings: PhotoSettings) -> Photo:

@@ -1,4 +1,5 @@
 import io
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -138,6 +139,35 @@ def test_files_are_not_read_beyond_the_limit(tmp_path: Path) -> None:
         read(path, PhotoSettings(max_file_mb=1))
     with pytest.raises(Rejected, match="unreadable"):
         read(tmp_path / "absent.jpg", SETTINGS)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs pipes with names")
+def test_what_is_no_file_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "zero.jpg").symlink_to("/dev/zero")
+    (tmp_path / "folder.jpg").mkdir()
+    for name in ("pipe.jpg", "zero.jpg", "folder.jpg"):
+        with pytest.raises(Rejected, match="unreadable"):
+            read(tmp_path / name, SETTINGS)
+    writer = os.open(tmp_path / "pipe.jpg", os.O_RDWR)  # also where somebody writes
+    with pytest.raises(Rejected, match="pipe or a device"):
+        read(tmp_path / "pipe.jpg", SETTINGS)
+    os.close(writer)
+
+
+@pytest.mark.parametrize("size", [0, 999_999, 1_000_000, 1_000_001, 10**11])
+def test_a_file_that_grows_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    """By its own account it is empty; the largest would fill any memory."""
+    path = tmp_path / "growing.jpg"
+    path.touch()
+    empty = path.stat()
+    os.truncate(path, size)
+    monkeypatch.setattr(os, "fstat", lambda handle: empty)
+    if size > 1_000_000:
+        with pytest.raises(Rejected, match="file_too_large"):
+            read(path, PhotoSettings(max_file_mb=1))
+    else:
+        assert read(path, PhotoSettings(max_file_mb=1)) == bytes(size)
 
 
 def test_limits_that_pillow_cannot_keep_are_refused() -> None:
