@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from castline.bundle import checked, read_bundle
-from castline.errors import DataError
+from castline.bundle import HEAD, checked, read_bundle
+from castline.errors import BundleError, DataError
 from castline.faces.align import align, crop
 from castline.faces.detection import Detections, DetectorSettings
 from castline.faces.detectors import build
@@ -68,6 +68,8 @@ class Recognizer:
         self.bundle = read_bundle(folder)
         chosen = measured(folder, self.bundle, file)
         self.cast = Cast.read(folder, self.bundle, file, threshold)
+        if self.people != self.bundle.people:
+            raise BundleError(f"{folder}: bundle.json lists other people than {HEAD} knows", "dvc repro export")
         self.photos = PhotoSettings(**self.bundle.photos)
         self._detection = DetectorSettings(**self.bundle.detector)
         if tiles is not None:
