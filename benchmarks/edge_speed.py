@@ -34,7 +34,7 @@ from castline.edge.package import pack_release
 
 ROOT = Path(__file__).parents[1]
 FORMATS = ("float32", "float16", "int8")
-STEPS = ("decode", "detect", "align+embed", "total")
+STEPS = ("decode", "detect", "align", "embed", "total")
 REPEATS = 5
 
 

@@ -1,6 +1,6 @@
 """A photo in, named people out: the code that prepared the training photos, and a TFLite file from the bundle."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -103,14 +103,18 @@ class Recognizer:
         """The people in a photo that `open` decoded, left to right."""
         return [Person(face, self.name(face.raw)) for face in self.faces(photo)]
 
-    def faces(self, photo: Photo, found: Detections | None = None) -> list[Face]:
-        """The faces in a photo that `open` decoded, left to right; found: what `find` says of it, if it was asked."""
+    def faces(
+        self, photo: Photo, found: Detections | None = None, crops: Sequence[NDArray[np.uint8]] | None = None
+    ) -> list[Face]:
+        """The faces in a photo that `open` decoded, left to right; found, crops: what `find` and `crops` say of it, if
+        they were asked."""
         found = self.find(photo) if found is None else found
+        crops = self.crops(photo, found) if crops is None else crops
         upright = found.moved(photo.scale)
         faces = []
         for i in np.argsort(found.boxes[:, 0], kind="stable"):
-            raw = self.embed(photo, found.landmarks[i])
             x1, y1, x2, y2 = (float(edge) for edge in upright.boxes[i])
+            raw = self._model(crops[i])
             faces.append(Face((x1, y1, x2, y2), upright.landmarks[i], float(found.scores[i]), raw))
         return faces
 
@@ -118,13 +122,20 @@ class Recognizer:
         """Where the faces in a photo are, best score first, in pixels of `photo.image`."""
         return find_faces(photo.image, self._detector, self._detection)
 
+    def crops(self, photo: Photo, found: Detections) -> list[NDArray[np.uint8]]:
+        """What the base model sees of each face of `found`: (S, S, 3), RGB, aligned."""
+        return [self._crop(align(photo.image, landmarks)) for landmarks in found.landmarks]
+
     def embed(self, photo: Photo, landmarks: NDArray[np.float32]) -> NDArray[np.float32]:
         """The raw embedding (D,) of the face at `landmarks` (5, 2), in pixels of `photo.image`."""
         return self.embed_chip(align(photo.image, landmarks))
 
     def embed_chip(self, chip: Image.Image) -> NDArray[np.float32]:
         """The raw embedding (D,) of a face on a chip: RGB, 256 × 256, as `castline.faces.align.align` cuts it."""
-        return self._model(crop(chip, self.bundle.template, self.bundle.input_size))
+        return self._model(self._crop(chip))
+
+    def _crop(self, chip: Image.Image) -> NDArray[np.uint8]:
+        return crop(chip, self.bundle.template, self.bundle.input_size)
 
     def centred(self, raw: NDArray[np.float32]) -> NDArray[np.float32]:
         """Raw embeddings (N, D) as two faces are compared by: without the mean, of length 1."""
