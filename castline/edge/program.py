@@ -20,8 +20,8 @@ from typing import Any, Protocol
 from castline.edge.links import Link, LinkDown, NotAllowed
 from castline.edge.message import Message, event_bytes, now
 from castline.edge.model import Model, folder_of
-from castline.edge.settings import Settings, parse
-from castline.edge.sources import Backoff, Frame, Source, open_source, without_password
+from castline.edge.settings import Settings, parse, without_password
+from castline.edge.sources import Backoff, Frame, Source, open_source
 from castline.edge.spool import Spool
 from castline.errors import CastlineError, ConfigError
 

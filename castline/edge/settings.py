@@ -5,6 +5,7 @@ Source: AWS IoT Greengrass developer guide, tensorflow-lite-image-classification
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 from castline.errors import ConfigError
 
-__all__ = ["KEYS", "SOURCES", "Mqtt", "Settings", "parse", "read_file"]
+__all__ = ["KEYS", "SOURCES", "Mqtt", "Settings", "parse", "read_file", "without_password"]
 
 TOPIC = "ml/tflite/image-classification"
 SOURCES = ("image", "directory", "video", "camera")
@@ -20,6 +21,11 @@ STREAMS = ("rtsp://", "rtsps://", "http://", "https://", "tcp://")
 KEYS = (
     *("ImageName", "ImageDirectory", "InferenceInterval", "PublishResultsOnTopic", "ModelResourceKey", "UseCamera"),
     *("Source", "Fps", "LocalTopic", "SpoolMegabytes", "Threshold", "Threads", "StorePath", "Mqtt"),
+)
+_URL = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
+# In queries and, of some cameras, in paths: user=admin&password=…
+_SECRET = re.compile(
+    r"(?:user|usr|login|account|pas|pwd|psw|token|auth|key|secret|sign|sid|session|cred)[^=/&]*=", re.IGNORECASE
 )
 _NOT_OURS = ("accessControl", "Accelerator")  # Greengrass reads the first; the second has one value, cpu
 
@@ -101,6 +107,26 @@ def read_file(path: Path) -> Mapping[str, Any]:
     return values
 
 
+def without_password(source: str) -> str:
+    """A source as it may be shown. Of a URL, all before the last @ is left out, and all after such a word as pwd=.
+
+    A password may have any letters, also those that part a URL: what might belong to one is left out with it.
+
+    >>> without_password("rtsp://admin:sec/ret@10.0.0.7/1")
+    'rtsp://10.0.0.7/1'
+    >>> without_password("http://10.0.0.7/video?channel=2&usr=admin&pwd=secret")
+    'http://10.0.0.7/video?channel=2&usr='
+    """
+    scheme, found, rest = source.partition("://")
+    if not found:
+        return source
+    before, _, rest = rest.rpartition("@")
+    if _SECRET.search(before):  # this @ may be one of the password that follows such a word
+        return f"{scheme}://"
+    secret = _SECRET.search(rest)
+    return f"{scheme}://{rest[: secret.end()] if secret else rest}"
+
+
 @dataclass(frozen=True)
 class _Given:
     """Values by key, wherever they come from: null and "" are the same as nothing."""
@@ -113,6 +139,8 @@ class _Given:
 
     def wrong(self, key: str, allowed: str) -> ConfigError:
         value = json.dumps(self.values.get(key), default=str)
+        if key == "Source" or "@" in value or "=" in value:  # there may be a password in it
+            value = re.split("[:/@=]", value)[0] + "…"
         return ConfigError(f"{self.where}{key} is {value[:200]}", f"it takes {allowed}")
 
     def text(self, key: str, default: str) -> str:
@@ -155,9 +183,12 @@ def _source(given: _Given) -> str:
     source = given.text("Source", "")
     folder, name = given.text("ImageDirectory", ""), given.text("ImageName", "")
     camera = given.flag("UseCamera")
+    for key, value in (("ImageDirectory", folder), ("ImageName", name)):
+        if _URL.search(value):
+            raise given.wrong(key, "a path; a URL belongs into Source")
     if source:
         kind, _, rest = source.partition(":")
-        if not source.startswith(STREAMS) and (kind not in SOURCES or not rest):
+        if not source.startswith(STREAMS) and (kind not in SOURCES or not rest or _URL.search(rest)):
             raise given.wrong(
                 "Source", f"{', '.join(f'{kind}:PATH' for kind in SOURCES)}, or a URL: {', '.join(STREAMS)}"
             )
@@ -197,6 +228,8 @@ def _mqtt(given: _Given) -> Mqtt:
         values[key] = given.text(key, "")
         if not values[key]:
             raise ConfigError(f"Mqtt.{key} is not configured", "Mqtt takes host, ca, cert and key; port and client_id")
+    if re.search(r"[/@\s]", values["host"]):
+        raise given.wrong("host", "the name or address of a host, no URL")
     return Mqtt(
         host=values["host"],
         ca=Path(values["ca"]),

@@ -5,7 +5,6 @@ log and the next frame.
 """
 
 import logging
-import re
 import stat
 import threading
 import time
@@ -14,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from castline.edge.settings import Settings
+from castline.edge.settings import Settings, without_password
 from castline.errors import DataError, optional_import
 from castline.photos.decode import Photo, PhotoSettings, Rejected, decode, read
 from castline.runtime.video import Video, upright
 
-__all__ = ["Backoff", "Camera", "Directory", "Frame", "Image", "Source", "VideoFile", "open_source", "without_password"]
+__all__ = ["Backoff", "Camera", "Directory", "Frame", "Image", "Source", "VideoFile", "open_source"]
 
 _log = logging.getLogger(__name__)
 _POLL = 1.0  # seconds between two looks into a folder
@@ -32,7 +31,6 @@ _PROTOCOLS = {
     "https": "https,tls,tcp",
     "tcp": "tcp",
 }
-_SECRET = re.compile(r"([?&](?:user|usr|login|account|pass|pwd|token|auth|key|secret)\w*=)[^&\s]*", re.IGNORECASE)
 _FORMATS = "rtsp,mpegts,mpjpeg,mjpeg,jpeg_pipe,matroska,mov,flv,h264,hevc"
 
 
@@ -247,7 +245,7 @@ class Camera:
             if stop.is_set():
                 return
             if reason != problem:
-                _log.warning("%s: gone (%s); it is opened again and again", self.name, without_password(reason))
+                _log.warning("%s: gone (%s); it is opened again and again", self.name, reason)
                 problem = reason
             stop.wait(self._backoff.next())
 
@@ -289,17 +287,6 @@ class Camera:
                         yield Frame(photo, self.name, self._number, (time.perf_counter() - start) * 1000)
                         self._number += 1
                         start = time.perf_counter()
-
-
-def without_password(text: str) -> str:
-    """`text` with what stands before the @ of a URL left out, and what is asked for by such names as pwd or token.
-
-    >>> without_password("rtsp://admin:secret@10.0.0.7/1")
-    'rtsp://10.0.0.7/1'
-    >>> without_password("http://10.0.0.7/video?channel=2&usr=admin&pwd=secret")
-    'http://10.0.0.7/video?channel=2&usr=&pwd='
-    """
-    return re.sub(_SECRET, r"\1", re.sub(r"(\w+://)[^/\s]*@", r"\1", text))
 
 
 def _photo(path: Path, photos: PhotoSettings, number: int) -> Frame | None:

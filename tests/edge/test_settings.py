@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import settings as hypothesis
 from hypothesis import strategies as st
 
-from castline.edge.settings import KEYS, Mqtt, parse, read_file
+from castline.edge.settings import KEYS, Mqtt, parse, read_file, without_password
+from castline.edge.sources import Camera
 from castline.errors import ConfigError
+from castline.photos.decode import PhotoSettings
 
 PUBLIC = {  # as a deployment of the public component has it: strings all of them
     "accessControl": {"aws.greengrass.ipc.mqttproxy": {}},
@@ -71,6 +73,9 @@ def test_unknown_keys_are_said_and_harmless() -> None:
         ({"Source": "disk:/a"}, "Source is"),
         ({"Source": "image:"}, "Source is"),
         ({"Source": "file:///etc/passwd"}, "Source is"),
+        ({"Source": "image:http://10.0.0.7/now.jpg"}, "Source is"),
+        ({"ImageName": "http://10.0.0.7/now.jpg"}, "ImageName(.|\n)*a URL belongs into Source"),
+        ({"Mqtt": {"host": "mqtts://h", "ca": "c", "cert": "d", "key": "k"}}, r"Mqtt\.host(.|\n)*no URL"),
         ({"InferenceInterval": "soon"}, 'InferenceInterval is "soon"(.|\n)*a number from'),
         ({"InferenceInterval": "nan"}, "InferenceInterval"),
         ({"InferenceInterval": "0"}, "InferenceInterval"),
@@ -109,6 +114,47 @@ def test_whatever_is_deployed_is_understood_or_refused_in_words(values: dict[str
     else:
         assert settings.source
         assert len(notes) == len([key for key in values if key not in KEYS])
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        ("camera:/dev/video0", "camera:/dev/video0"),
+        ("rtsp://10.0.0.7:554/cam/realmonitor?channel=1&subtype=0",) * 2,
+        ("rtsp://u:p@ss@h:554/1", "rtsp://h:554/1"),
+        ("rtsp://u:p/a@10.0.0.7/1?channel=2", "rtsp://10.0.0.7/1?channel=2"),
+        ("http://h/v.cgi?channel=1&UserName=b&pwd=a", "http://h/v.cgi?channel=1&UserName="),
+        ("http://h/v.cgi?pwd=a@b", "http://"),
+        ("rtsp://h/user=admin&password=a&channel=1", "rtsp://h/user="),
+    ],
+)
+def test_a_source_is_shown_without_its_password(source: str, shown: str) -> None:
+    assert without_password(source) == shown
+
+
+@hypothesis(deadline=None)
+@given(
+    st.lists(st.text("/@#?:&= %;'\\") | st.text(max_size=3), min_size=2, max_size=4),
+    st.sampled_from(
+        ["u:{}@10.0.0.7/1", ":{}@h/1?channel=2", "h/v?usr=a&pwd={}", "u:x@h/?token={}&n=1", "h/user=a_password={}_n=1"]
+    ),
+    st.sampled_from(["rtsp://", "http://", "RTSP://", "rtp://", "rtsp:/", "rtsp//", "image:http://", "video:rtsp:/"]),
+)
+def test_no_password_is_said_whatever_letters_it_has(odd: list[str], rest: str, scheme: str) -> None:
+    """s3cr3t stands for the letters of a password between odd ones."""
+    url = scheme + rest.format("s3cr3t".join(odd))
+    mqtt = {"host": url, **dict.fromkeys(("ca", "cert", "key"), "x")}
+    given: list[dict[str, Any]] = [{"Source": place} for place in (url, [url], {"url": url})]
+    given += [{"Source": "image:a", "Mqtt": mqtt}, {"ImageName": url if ":/" in scheme else f"rtsp:/{url}"}]
+    for values in given:
+        try:
+            settings, notes = parse(values)
+        except ConfigError as error:
+            assert "s3cr3t" not in str(error)
+        else:
+            assert values == {"Source": url} and not notes
+            assert "s3cr3t" not in without_password(settings.source)
+            assert "s3cr3t" not in Camera(settings.source, 5, PhotoSettings()).name
 
 
 @pytest.mark.parametrize("text", ["", "[1]", "{", "\xff", "[" * 100_000])

@@ -18,17 +18,7 @@ from PIL import Image as Picture
 from test_greengrass import until
 
 from castline.edge.settings import Settings
-from castline.edge.sources import (
-    Backoff,
-    Camera,
-    Directory,
-    Frame,
-    Image,
-    Source,
-    VideoFile,
-    open_source,
-    without_password,
-)
+from castline.edge.sources import Backoff, Camera, Directory, Frame, Image, Source, VideoFile, open_source
 from castline.photos.decode import PhotoSettings
 from castline.runtime.video import write_video
 
@@ -332,13 +322,15 @@ def test_no_more_frames_than_wanted_are_given(caplog: pytest.LogCaptureFixture) 
     assert 3 <= len(reading.frames) <= 40
 
 
-def test_a_password_stays_where_it_is() -> None:
-    assert without_password("rtsp://u:p@ss@h:554/1 failed") == "rtsp://h:554/1 failed"
-    assert without_password("camera:/dev/video0") == "camera:/dev/video0"
-    assert (
-        without_password("http://h/v.cgi?pwd=a&channel=1&UserName=b gone")
-        == "http://h/v.cgi?pwd=&channel=1&UserName= gone"
-    )
+def test_a_password_stays_where_it_is(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]) -> None:
+    """Also one that makes of the URL another: to FFmpeg, what stands before the first / is host and port."""
+    for password in ("s3/cr3t", "s3#cr3t", "s3?cr3t@", "s3:cr3t"):
+        caplog.clear()
+        url = f"rtsp://admin:{password}@127.0.0.1:{free_port()}/1"
+        with Reading(Camera(url, 5, PHOTOS, timeout=1, backoff=Backoff(0.02, 0.05))):
+            until(lambda: "gone (" in caplog.text)
+        assert "rtsp://127.0.0.1:" in caplog.text
+        assert "cr3t" not in caplog.text + "".join(capfd.readouterr())
 
 
 def test_waits_double_up_to_a_limit() -> None:
