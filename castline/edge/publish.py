@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from castline.edge.recipes import BUCKET, REFUSED, access_control, joined, json_bytes
-from castline.edge.settings import KEYS, parse
+from castline.edge.settings import KEYS, parse, without_password
 from castline.errors import CastlineError, ConfigError, optional_import
 from castline.text import short
 from castline.weights import sha256_of
@@ -149,7 +149,7 @@ def publish(
         if _component(aws, arn) is None:
             raise CastlineError(f"{package.component} {earlier} was never published here", "castline edge publish")
     else:
-        _publish_version(package, aws, bucket, arn, send, wait)
+        _publish_version(package, aws, bucket, account, arn, send, wait)
     _deploy(package, aws, target, version, rollout, configuration or {}, send)
 
 
@@ -171,11 +171,13 @@ class _Sender:
 
 
 def _publish_version(
-    package: Package, aws: Aws, bucket: str, arn: str, send: _Sender, wait: Callable[[float], None]
+    package: Package, aws: Aws, bucket: str, account: str, arn: str, send: _Sender, wait: Callable[[float], None]
 ) -> None:
     """Artifacts and component version, unless they are there."""
     name, _, prefix = bucket.partition("/")
-    _check_bucket(aws, name)
+    # With each request: a bucket's name is free for anybody once the bucket is deleted.
+    ours = {"Bucket": name, "ExpectedBucketOwner": account}
+    _check_bucket(aws, ours)
     recipe = json_bytes(_in_bucket(package.recipe, bucket.rstrip("/")))
     digests = {file: sha256_of(path) for file, path in package.artifacts.items()}
     digest = hashlib.sha256(recipe + json.dumps(digests, sort_keys=True).encode()).hexdigest()
@@ -190,7 +192,7 @@ def _publish_version(
     else:
         for file, path in package.artifacts.items():
             key = "/".join(part for part in (prefix.strip("/"), package.component, package.version, file) if part)
-            _upload(aws, name, key, path, digests[file], send)
+            _upload(aws, ours, key, path, digests[file], send)
         send(
             f"component {package.component} {package.version}: created",
             aws.greengrass.create_component_version,
@@ -232,16 +234,22 @@ def _in_bucket(recipe: Mapping[str, Any], bucket: str) -> dict[str, Any]:
     return {**recipe, "Manifests": manifests}
 
 
-def _check_bucket(aws: Aws, bucket: str) -> None:
+def _check_bucket(aws: Aws, ours: Mapping[str, str]) -> None:
     """Raises: CastlineError for a bucket that is not there, not ours or elsewhere."""
     from botocore.exceptions import ClientError
 
+    bucket = ours["Bucket"]
     with _said(f"bucket {bucket}"):
         try:
-            headers = aws.s3.head_bucket(Bucket=bucket)["ResponseMetadata"]["HTTPHeaders"]
+            headers = aws.s3.head_bucket(**ours)["ResponseMetadata"]["HTTPHeaders"]
         except ClientError as error:
             headers = error.response["ResponseMetadata"].get("HTTPHeaders", {})
             if headers.get("x-amz-bucket-region", aws.region) == aws.region:
+                if error.response["Error"]["Code"] in ("403", "AccessDenied"):
+                    raise CastlineError(
+                        f"bucket {bucket} is not of account {ours['ExpectedBucketOwner']}, or HeadBucket is denied",
+                        "another bucket, of the account that you publish from; or let this user do it: docs/edge.md",
+                    ) from error
                 raise
     region = headers.get("x-amz-bucket-region", aws.region)
     if region != aws.region:
@@ -251,14 +259,14 @@ def _check_bucket(aws: Aws, bucket: str) -> None:
         )
 
 
-def _upload(aws: Aws, bucket: str, key: str, path: Path, sha256: str, send: _Sender) -> None:
-    """Bring a file to S3 unless it is there."""
+def _upload(aws: Aws, ours: Mapping[str, str], key: str, path: Path, sha256: str, send: _Sender) -> None:
+    """Bring a file to our bucket unless it is there."""
     from botocore.exceptions import ClientError
 
-    place = f"s3://{bucket}/{key}"
+    place = f"s3://{ours['Bucket']}/{key}"
     with _said(place):
         try:
-            there = aws.s3.head_object(Bucket=bucket, Key=key)["Metadata"].get("sha256")
+            there = aws.s3.head_object(**ours, Key=key)["Metadata"].get("sha256")
         except ClientError as error:
             if error.response["Error"]["Code"] not in ("404", "NoSuchKey", "NotFound"):
                 raise
@@ -266,7 +274,7 @@ def _upload(aws: Aws, bucket: str, key: str, path: Path, sha256: str, send: _Sen
     if there == sha256:
         send.say(f"{place}: there already")
         return
-    request = {"Bucket": bucket, "Key": key, "Metadata": {"sha256": sha256}, "ContentType": "application/zip"}
+    request = {**ours, "Key": key, "Metadata": {"sha256": sha256}, "ContentType": "application/zip"}
     if send.dry_run:
         send(place, aws.s3.put_object, "PutObject", Body=str(path), **request)
         return
@@ -313,6 +321,9 @@ def _deploy(
     if wanted == components and present.get("deploymentStatus") in _GOOD:
         send.say(f"{target}: has {package.component} {version} already")
         return
+    if send.dry_run and "Source" in merge:  # what is printed stays in terminals and logs
+        shown = merge | {"Source": without_password(merge["Source"])}
+        ours["configurationUpdate"] = {"merge": json.dumps(shown, sort_keys=True)}
     request = {"tags": present["tags"]} if present.get("tags") else {}
     if parent := present.get("parentTargetArn"):
         request["parentTargetArn"] = parent

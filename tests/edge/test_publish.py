@@ -264,6 +264,13 @@ def test_a_dry_run_changes_nothing_and_shows_what_would_be_sent(cloud: Cloud, pa
     assert json.loads(cloud.said[-1].partition(" ")[2])["components"].keys() == {"aws.greengrass.Cli", NAME}
 
 
+def test_a_dry_run_prints_no_password(cloud: Cloud, package: Package) -> None:
+    cloud.component("x")
+    cloud.deployment(ends=False)
+    cloud.publish(package, earlier="1.2.3", dry_run=True, configuration={"Source": "rtsp://admin:s3/cr3t@10.0.0.7/1"})
+    assert "rtsp://10.0.0.7/1" in cloud.said[-1] and "cr3t" not in cloud.said[-1]
+
+
 def test_an_earlier_version_is_the_way_back(cloud: Cloud, package: Package) -> None:
     cloud.greengrass.add_response("describe_component", {"status": {"componentState": "DEPLOYABLE"}},
                                   {"arn": ARN.replace("1.2.3", "1.1.0")})  # fmt: skip
@@ -299,6 +306,44 @@ def test_a_bucket_that_is_not_there_or_elsewhere_is_said(cloud: Cloud, package: 
     elsewhere.create_bucket(Bucket="far", CreateBucketConfiguration={"LocationConstraint": "us-west-2"})
     with pytest.raises(CastlineError, match="is in us-west-2, the component would be in eu-central-1"):
         cloud.publish(package, bucket="far")
+
+
+def test_each_request_to_s3_names_the_account_that_the_bucket_has_to_be_of(cloud: Cloud, package: Package) -> None:
+    """moto does not look at it, so S3's own answer comes from a list."""
+    asked: list[tuple[str, Any]] = []
+    cloud.aws.s3.meta.events.register(
+        "provide-client-params.s3.*",
+        lambda params, model, **_: asked.append((model.name, params.get("ExpectedBucketOwner"))),
+    )
+    cloud.component(None)
+    cloud.created()
+    cloud.component("x")
+    cloud.deployment()
+    cloud.publish(package)
+    owner = "123456789012"
+    assert asked == [("HeadBucket", owner), *[("HeadObject", owner), ("PutObject", owner)] * 2]
+
+
+def test_a_bucket_that_somebody_else_has_taken_gets_nothing(cloud: Cloud, package: Package) -> None:
+    with Stubber(cloud.aws.s3) as s3:
+        s3.add_client_error(
+            "head_bucket", "403", "Forbidden", 403,
+            expected_params={"Bucket": BUCKET, "ExpectedBucketOwner": "123456789012"},
+        )  # fmt: skip
+        with pytest.raises(CastlineError, match=f"bucket {BUCKET} is not of account 123456789012, or ") as refused:
+            cloud.publish(package)
+        s3.assert_no_pending_responses()
+    assert "next: another bucket" in str(refused.value) and cloud.sent == []
+
+
+def test_a_bucket_that_is_taken_over_between_two_requests_is_an_error(cloud: Cloud, package: Package) -> None:
+    with Stubber(cloud.aws.s3) as s3:
+        s3.add_response("head_bucket", {"ResponseMetadata": {"HTTPHeaders": {}}})
+        s3.add_client_error("head_object", "404", "Not Found", 404)
+        s3.add_client_error("put_object", "AccessDenied", "Access Denied", 403)
+        cloud.component(None)
+        with pytest.raises(CastlineError, match="PutObject is denied"):
+            cloud.publish(package)
 
 
 @pytest.mark.parametrize(
