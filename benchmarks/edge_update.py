@@ -26,7 +26,8 @@ sys.path.append(str(ROOT / "tests"))
 from edge_kill import copied, kill, steps  # noqa: E402
 
 from castline.edge.package import pack_release  # noqa: E402
-from castline.edge.store import Store, self_tested  # noqa: E402
+from castline.edge.store import Store  # noqa: E402
+from castline.edge.trial import self_tested  # noqa: E402
 
 FORMATS = ("float32", "float16", "int8")
 REPEATS = 5

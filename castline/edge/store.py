@@ -3,46 +3,28 @@
     python -m castline.edge.store ROOT                              # what is there
     python -m castline.edge.store ROOT --install recognizer-1.2.0.zip [--again]
 
-ROOT/
-    releases/VERSION/    unpacked zips: castline.edge.manifest
-    current, previous    links to releases/VERSION; what runs, and what to go back to
-    state.json           failed starts, refused releases, what was announced
-    lock                 held by who changes any of it
-    .tmp-*               unfinished work; whoever comes next removes it
-
-Whatever is killed at whatever moment, `current` names a release that was unpacked, verified and tested as a whole:
-files are written beside it, forced onto the disk, and become visible by one rename. Versions are in no order: the one
-who deploys decides, also to go back.
+Whatever is killed at whatever moment, `current` names a release that was unpacked, verified and tested as a whole. What
+lies where is in castline.edge.layout. Versions are in no order: the one who deploys decides, also to go back.
 """
 
 import argparse
 import contextlib
-import fcntl
 import json
-import os
-import shutil
-import signal
-import subprocess
-import sys
-import zipfile
+import threading
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from castline import __version__
-from castline.edge.manifest import MANIFEST, Manifest
-from castline.edge.unpack import force, manifest_of, opened, sync, unpack
+from castline.edge.bookkeeping import State
+from castline.edge.layout import CURRENT, PREVIOUS, Layout
+from castline.edge.trial import self_tested
+from castline.edge.unpack import manifest_of, opened
 from castline.errors import ReleaseError, StoreError, exits_cleanly
 from castline.weights import sha256_of
 
-__all__ = ["Event", "Outcome", "Release", "Store", "self_tested"]
-
-_RELEASES, _CURRENT, _PREVIOUS, _STATE = "releases", "current", "previous", "state.json"
-_UNFINISHED = ".tmp-"
-_TIMEOUT = 120.0  # seconds for a self-test, from starting Python to the last comparison
-_REMEMBERED = 20  # refused releases
-_SPARE = 2**20  # bytes of the disk for names, state.json and what the program itself writes
+__all__ = ["Event", "Outcome", "Release", "Store"]
 
 
 @dataclass(frozen=True)
@@ -80,79 +62,14 @@ class Release:
     model: str
 
 
-@dataclass
-class _State:
-    """state.json. current: the version that was announced last. starts: of it, in a row, that it did not live through.
-    proven: versions that have run well here. leaving: why `current` is being left, until that is announced. refused: by
-    the SHA-256 of a zip or of a manifest: version, reason, and the castline that refused it.
-    """
-
-    current: str | None = None
-    starts: int = 0
-    proven: list[str] = field(default_factory=list)
-    leaving: str = ""
-    refused: dict[str, dict[str, str]] = field(default_factory=dict)
-
-    @classmethod
-    def parse(cls, data: bytes) -> "_State":
-        """A damaged one counts as none: what it costs is an announcement made twice and a refusal forgotten."""
-        try:
-            state = cls(**json.loads(data))
-        except (ValueError, TypeError, RecursionError):
-            return cls()
-        sound = (
-            all(type(getattr(state, part.name)) in _KINDS[part.name] for part in fields(cls))
-            and all(isinstance(version, str) for version in state.proven)
-            and all(_is_entry(entry) for entry in state.refused.values())
-        )
-        return state if sound else cls()
-
-
-_KINDS = {"current": (str, type(None)), "starts": (int,), "proven": (list,), "leaving": (str,), "refused": (dict,)}
-
-
-def _is_entry(entry: object) -> bool:
-    return (
-        isinstance(entry, dict)
-        and entry.keys() == {"version", "reason", "castline"}
-        and all(isinstance(text, str) for text in entry.values())
-    )
-
-
-def self_tested(folder: Path) -> None:
-    """Run the self-test of an unpacked release in a process of its own: it may crash there, or hang.
-
-    Raises: ReleaseError with the reason.
-    """
-    # The second number ends it if this process is killed while it waits.
-    command = [sys.executable, "-m", "castline.edge.golden", str(folder), str(round(2 * _TIMEOUT))]
-    try:
-        done = subprocess.run(
-            command,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(str(Path(path).absolute()) for path in sys.path)},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_TIMEOUT,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise ReleaseError(f"self-test: no answer in {_TIMEOUT:g} s") from error
-    if done.returncode < 0:
-        raise ReleaseError(f"self-test: ended by signal {-done.returncode} ({signal.strsignal(-done.returncode)})")
-    if done.returncode:
-        last = (done.stdout.strip() or done.stderr.strip()).splitlines()[-1:] or [f"exit code {done.returncode}"]
-        raise ReleaseError(f"self-test: {last[0][:500]}")
-
-
 class Store:
     """The releases in a folder of a device. One process at a time changes it; others wait.
 
     keep: releases at most, the current and the previous one counted. attempts: starts in a row that a new release may
     fail before the previous one is taken again. Two, because nucleus lite gives a component three starts an hour: the
     third has to be one that works. tell: gets every event; it must not raise. test: raises ReleaseError for an
-    unpacked release that is not to be run.
+    unpacked release that is not to be run; None: the self-test in a process of its own. ending: set when this program
+    is told to end: what takes long is then left as if killed, and is no refusal.
     """
 
     def __init__(
@@ -161,32 +78,35 @@ class Store:
         keep: int = 3,
         attempts: int = 2,
         tell: Callable[[Event], None] = lambda event: None,
-        test: Callable[[Path], None] = self_tested,
+        test: Callable[[Path], None] | None = None,
+        ending: threading.Event | None = None,
     ) -> None:
         self.root = root
+        self._disk = Layout(root)
         self._keep, self._attempts = keep, attempts
-        self._tell, self._test = tell, test
+        self._ending = ending or threading.Event()
+        self._tell, self._test = tell, test or partial(self_tested, ending=self._ending)
         self._running: str | None = None
 
     @property
     def current(self) -> str | None:
         """The version that runs; None if there is none, or none that is there."""
-        return self._linked(_CURRENT)
+        return self._disk.current
 
     @property
     def previous(self) -> str | None:
         """The version to go back to."""
-        return self._linked(_PREVIOUS)
+        return self._disk.previous
 
     @property
     def versions(self) -> list[str]:
         """All that are unpacked, the newest here first."""
-        return [path.name for path in self._folders() if self._manifest(path.name)]
+        return self._disk.versions
 
     @property
     def refused(self) -> list[dict[str, str]]:
         """What is not tried again: version, reason, and the castline that refused it; the oldest first."""
-        return list(self._state().refused.values())
+        return list(self._disk.state().refused.values())
 
     def install(self, path: Path, again: bool = False) -> Outcome:
         """Make the release in a zip the current one, if it passes; if not, everything stays as it was.
@@ -194,8 +114,8 @@ class Store:
         again: also if it was refused before. Without it a refused release is not tried again, unless castline itself
         has another version by now than when it refused it.
 
-        Raises: StoreError when the zip or the store cannot be read or written, or the disk is full. That is no
-        refusal: the same zip is tried again next time.
+        Raises: StoreError when the zip or the store cannot be read or written, the disk is full, or `ending` is set.
+        That is no refusal: the same zip is tried again next time.
         """
         try:
             with self._changing() as state:
@@ -213,21 +133,21 @@ class Store:
         """
         with contextlib.suppress(OSError), self._changing() as state:
             self._count(state)
-        version = self.current or self._other_than(self._state())
-        manifest = self._manifest(version)
+        version = self.current or self._other_than(self._disk.state())
+        manifest = self._disk.manifest(version)
         if version is None or manifest is None:
             raise StoreError(
                 f"{self.root}: no release is installed", f"python -m castline.edge.store {self.root} --install ZIP"
             )
         self._running = version
-        return Release(version, self._folder(version).resolve(), manifest.model)
+        return Release(version, self._disk.folder(version).resolve(), manifest.model)
 
     def healthy(self) -> None:
         """The release that was started does its work: from now on its starts are not counted. Writes once."""
         with contextlib.suppress(OSError), self._changing() as state:
             if self._running is not None and self._running == self.current and self._running not in state.proven:
                 state.proven.append(self._running)
-                self._write(state)
+                self._disk.write(state)
 
     def failed(self, reason: str) -> Release:
         """The release that was started cannot be run: go back to the previous one at once. The one to run instead.
@@ -245,112 +165,97 @@ class Store:
             raise StoreError(f"{self.root}: {failing} cannot be run and there is no other to go back to: {reason}")
         return self.started()
 
-    def _install(self, path: Path, state: _State, again: bool) -> Outcome:
+    def _install(self, path: Path, state: State, again: bool) -> Outcome:
         """The steps of an update."""
         digest = sha256_of(path)
-        if not again and (before := _refusal(state, digest)):
+        if not again and (before := state.refusal(digest)):
             return Outcome("refused", before["version"] or None, before["reason"])
         version = None
         try:
             with opened(path) as archive:
                 manifest = manifest_of(archive)
                 version = manifest.version
-                if not again and (before := _refusal(state, manifest.digest)):
+                if not again and (before := state.refusal(manifest.digest)):
                     return Outcome("refused", version, before["reason"])
                 if version == self.current:
-                    if self._manifest(version) != manifest:
+                    if self._disk.manifest(version) != manifest:
                         raise ReleaseError(f"another release runs as {version}: give this one a version of its own")
-                    if self._is_whole(manifest):
+                    if self._disk.is_whole(manifest):
                         return Outcome("unchanged", version)
-                folder = self._unpack(archive, manifest)
+                folder = self._disk.unpack(archive, manifest)
             self._test(folder)
         except ReleaseError as error:
             # Told before it is written down: killed in between, it is refused and told once more.
             self._tell(Event("model-refused", self.current, version, error.what))
-            self._refuse(state, digest, version or "", error.what)
-            self._write(state)
+            state.refuse(digest, version or "", error.what)
+            self._disk.write(state)
             return Outcome("refused", version, error.what)
         state.leaving = ""
         state.proven = [proven for proven in state.proven if proven != version]
         state.refused = {key: entry for key, entry in state.refused.items() if key not in (digest, manifest.digest)}
-        self._write(state)
-        self._discard(self._folder(version))  # an older copy; if it is the current one, then it is damaged
-        folder.rename(self._folder(version))
-        sync(self.root / _RELEASES)
-        self._link(_CURRENT, version)
+        self._disk.write(state)
+        self._disk.bring_in(folder, version)  # an older copy that is the current one is damaged
+        self._disk.link(CURRENT, version)
         self._finish(state)
         return Outcome("installed", version)
 
-    def _count(self, state: _State) -> None:
+    def _count(self, state: State) -> None:
         """One more start of the current release; or the end of its chances."""
         version = self.current
-        manifest = self._manifest(version)
+        manifest = self._disk.manifest(version)
         if version is None or manifest is None:
             return
-        if before := _refusal(state, manifest.digest):  # this was killed on its way back
+        if before := state.refusal(manifest.digest):  # this was killed on its way back
             self._roll_back(state, version, before["reason"])
         elif version not in state.proven and state.starts >= self._attempts:
             self._roll_back(state, version, f"{state.starts} starts in a row that did not get as far as working")
         if self.current not in state.proven:
             state.starts += 1
-            self._write(state)
+            self._disk.write(state)
 
-    def _roll_back(self, state: _State, failing: str, reason: str) -> None:
+    def _roll_back(self, state: State, failing: str, reason: str) -> None:
         """Go back from the current release, if there is one to go back to."""
         target = self._other_than(state, failing)
-        manifest = self._manifest(failing)
+        manifest = self._disk.manifest(failing)
         if target is None or manifest is None:
             return
-        whole = self._is_whole(manifest)
+        whole = self._disk.is_whole(manifest)
         state.leaving = reason
         if whole:  # a damaged copy says nothing about the release
-            self._refuse(state, manifest.digest, failing, reason)
-        self._write(state)
-        self._link(_CURRENT, target)
+            state.refuse(manifest.digest, failing, reason)
+        self._disk.write(state)
+        self._disk.link(CURRENT, target)
         if not whole:
-            self._discard(self._folder(failing))
+            self._disk.discard(self._disk.folder(failing))
         self._finish(state)
 
-    def _other_than(self, state: _State, *versions: str | None) -> str | None:
+    def _other_than(self, state: State, *versions: str | None) -> str | None:
         """What to run instead: the previous release, or else the newest here; none that was refused."""
         for other in (self.previous, *self.versions):
-            manifest = self._manifest(other)
-            if manifest and other not in versions and not _refusal(state, manifest.digest):
+            manifest = self._disk.manifest(other)
+            if manifest and other not in versions and not state.refusal(manifest.digest):
                 return other
         return None
 
     @contextlib.contextmanager
-    def _changing(self) -> Iterator[_State]:
+    def _changing(self) -> Iterator[State]:
         """Hold the lock; before, what was left unfinished is cleared away, put right and announced."""
-        (self.root / _RELEASES).mkdir(parents=True, exist_ok=True)
-        with (self.root / "lock").open("ab") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # let go by the system when this process ends, however it does
-            self._sweep()
-            try:
-                state = self._state()
-                self._mend(state)
-                self._finish(state)
-                yield state
-            finally:
-                self._sweep()
+        with self._disk.locked(self._ending):
+            state = self._disk.state()
+            self._mend(state)
+            self._finish(state)
+            yield state
 
-    def _sweep(self) -> None:
-        for path in self.root.glob(f"{_UNFINISHED}*"):
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
-
-    def _mend(self, state: _State) -> None:
+    def _mend(self, state: State) -> None:
         """See that `current` leads somewhere, if there is anywhere; `previous` does or is not there."""
         if self.current is None and (target := self._other_than(state)):
             state.leaving = f"the files of {state.current} are not there" if state.current else ""
-            self._write(state)
-            self._link(_CURRENT, target)
-        if self.previous is None and (self.root / _PREVIOUS).is_symlink():
-            (self.root / _PREVIOUS).unlink()
+            self._disk.write(state)
+            self._disk.link(CURRENT, target)
+        if self.previous is None and (self.root / PREVIOUS).is_symlink():
+            self._disk.unlink(PREVIOUS)
 
-    def _finish(self, state: _State) -> None:
+    def _finish(self, state: State) -> None:
         """What follows when `current` leads elsewhere than was announced: the new `previous`, the event, less on disk.
 
         It is written down last: killed on the way, all of it is done once more.
@@ -358,124 +263,36 @@ class Store:
         current, before = self.current, state.current
         if current in (None, before):
             return
-        if state.leaving or self._manifest(before) is None:
+        if state.leaving or self._disk.manifest(before) is None:
             previous = self._other_than(state, current, before)
         else:
             previous = before
         if previous is not None:
-            self._link(_PREVIOUS, previous)
+            self._disk.link(PREVIOUS, previous)
         else:
-            (self.root / _PREVIOUS).unlink(missing_ok=True)
+            self._disk.unlink(PREVIOUS)
         self._tell(Event("model-rollback" if state.leaving else "model-update", before, current, state.leaving))
         self._prune(state)
         here = self.versions
         state.current, state.starts, state.leaving = current, 0, ""
         state.proven = [version for version in state.proven if version in here]
-        self._write(state)
+        self._disk.write(state)
 
-    def _unpack(self, archive: zipfile.ZipFile, manifest: Manifest) -> Path:
-        """Every file as the manifest has it and on the disk, in a folder that has no part in anything yet.
-
-        Raises: ReleaseError for a zip with anything else in it; StoreError when there is no room.
-        """
-        needed, free = sum(file.bytes for file in manifest.files.values()), shutil.disk_usage(self.root).free
-        if free < needed + _SPARE:
-            raise StoreError(
-                f"{self.root}: {needed / 1e6:.1f} MB are needed for {manifest.version}, {free / 1e6:.1f} MB are free"
-            )
-        folder = self.root / f"{_UNFINISHED}{manifest.version}"
-        unpack(archive, manifest, folder)
-        return folder
-
-    def _link(self, name: str, version: str) -> None:
-        """Let a link lead to a release: at every moment it leads to the one or to the other."""
-        fresh = self.root / f"{_UNFINISHED}{name}"
-        fresh.symlink_to(Path(_RELEASES, version))
-        fresh.replace(self.root / name)
-        sync(self.root)
-
-    def _linked(self, name: str) -> str | None:
-        try:
-            parent, version = (self.root / name).readlink().parts
-        except (OSError, ValueError):
-            return None
-        return version if parent == _RELEASES and self._manifest(version) else None
-
-    def _prune(self, state: _State) -> None:
+    def _prune(self, state: State) -> None:
         """Only `keep` stay, and none that was refused; the current and the previous always."""
         kept = {self.current, self.previous}
-        for folder in self._folders():
-            manifest = self._manifest(folder.name)
+        for folder in self._disk.folders():
+            manifest = self._disk.manifest(folder.name)
             if folder.name not in kept:
-                if manifest and not _refusal(state, manifest.digest) and len(kept - {None}) < self._keep:
+                if manifest and not state.refusal(manifest.digest) and len(kept - {None}) < self._keep:
                     kept.add(folder.name)
                 else:
-                    self._discard(folder)
-
-    def _discard(self, folder: Path) -> None:
-        """Take a folder away as a whole."""
-        if folder.exists():
-            aside = self.root / f"{_UNFINISHED}old-{folder.name}"
-            folder.rename(aside)
-            shutil.rmtree(aside)
-
-    def _refuse(self, state: _State, digest: str, version: str, reason: str) -> None:
-        state.refused.pop(digest, None)
-        state.refused[digest] = {"version": version, "reason": reason, "castline": __version__}
-        for oldest in list(state.refused)[:-_REMEMBERED]:
-            del state.refused[oldest]
-
-    def _folder(self, version: str) -> Path:
-        return self.root / _RELEASES / version
-
-    def _folders(self) -> list[Path]:
-        """All that lies in releases/, the newest first."""
-        try:
-            return sorted((self.root / _RELEASES).iterdir(), key=lambda path: path.lstat().st_mtime_ns, reverse=True)
-        except FileNotFoundError:
-            return []
-
-    def _manifest(self, version: str | None) -> Manifest | None:
-        """Of an unpacked release, if it is there."""
-        if version is None:
-            return None
-        try:
-            manifest = Manifest.parse((self._folder(version) / MANIFEST).read_bytes())
-        except (OSError, ReleaseError):
-            return None
-        return manifest if manifest.version == version else None
-
-    def _is_whole(self, manifest: Manifest) -> bool:
-        """Whether the files that are unpacked are those of the manifest."""
-        folder = self._folder(manifest.version)
-        try:
-            return all(sha256_of(folder / name) == file.sha256 for name, file in manifest.files.items())
-        except OSError:
-            return False
-
-    def _state(self) -> _State:
-        try:
-            return _State.parse((self.root / _STATE).read_bytes())
-        except OSError:
-            return _State()
-
-    def _write(self, state: _State) -> None:
-        fresh = self.root / f"{_UNFINISHED}{_STATE}"
-        with fresh.open("xb") as file:
-            file.write((json.dumps(asdict(state), indent=2) + "\n").encode())
-            force(file)
-        fresh.replace(self.root / _STATE)
-        sync(self.root)
-
-
-def _refusal(state: _State, digest: str) -> dict[str, str] | None:
-    """Why this is not to be tried. What another castline refused may do with this one."""
-    found = state.refused.get(digest)
-    return found if found and found["castline"] == __version__ else None
+                    self._disk.discard(folder)
 
 
 def _store_error(root: Path, error: OSError) -> StoreError:
-    return StoreError(f"{error.filename or root}: {error.strerror or error}", "see that it is there and can be written")
+    next = "" if isinstance(error, InterruptedError) else "see that it is there and can be written"
+    return StoreError(f"{error.filename or root}: {error.strerror or error}", next)
 
 
 @exits_cleanly

@@ -9,7 +9,8 @@ from edge_kill import copied, kill, steps, store_at
 from edge_releases import contents_of
 
 from castline.edge.golden import self_test
-from castline.edge.store import Release, Store, self_tested
+from castline.edge.store import Release, Store
+from castline.edge.trial import self_tested
 from castline.runtime import Recognizer
 
 

@@ -1,5 +1,6 @@
 """Releases on a device: only what is whole and tests well becomes current, and what does not hold is left again."""
 
+import fcntl
 import json
 import os
 import resource
@@ -7,6 +8,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
@@ -16,11 +18,13 @@ import pytest
 from edge_releases import contents_of, fake_release, rezip, with_manifest, write_zip
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_greengrass import until
 
-from castline.edge import store as module
+from castline.edge import bookkeeping, layout, trial
 from castline.edge.golden import self_test
 from castline.edge.manifest import MANIFEST
-from castline.edge.store import Event, Outcome, Store, self_tested
+from castline.edge.store import Event, Outcome, Store
+from castline.edge.trial import self_tested
 from castline.errors import ReleaseError, StoreError
 
 
@@ -122,7 +126,7 @@ def test_a_refused_release_is_not_tried_again_by_itself(shop: Shop) -> None:
     assert shop.told()[1:] == [("model-refused", "1.0.0", "2.0.0")]
     assert shop.install("2.0.0") == Outcome("refused", "2.0.0", "too slow")
     assert shop.told() == [] and shop.tested == ["1.0.0", "2.0.0"]
-    assert shop.store.refused == [{"version": "2.0.0", "reason": "too slow", "castline": module.__version__}]
+    assert shop.store.refused == [{"version": "2.0.0", "reason": "too slow", "castline": bookkeeping.__version__}]
     assert shop.store.current == "1.0.0" and shop.store.versions == ["1.0.0"]
     shop.bad.clear()
     assert shop.install("2.0.0", again=True) == Outcome("installed", "2.0.0")
@@ -133,7 +137,7 @@ def test_another_program_may_do_better(shop: Shop, monkeypatch: pytest.MonkeyPat
     shop.bad["2.0.0"] = "killed by SIGSEGV"
     shop.install("2.0.0")
     shop.bad.clear()
-    monkeypatch.setattr(module, "__version__", "0.2.0")
+    monkeypatch.setattr(bookkeeping, "__version__", "0.2.0")
     assert shop.install("2.0.0").result == "installed"
 
 
@@ -281,7 +285,7 @@ def test_what_is_no_refusal(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None
         shop.store.install(shop.folder / "absent.zip")
     path = shop.zip("1.0.0")
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_SPARE", 2**62)
+        patch.setattr(layout, "_SPARE", 2**62)
         with pytest.raises(StoreError, match=r"MB are needed for 1\.0\.0"):
             shop.store.install(path)
     assert shop.events == [] and shop.store.refused == [] and shop.store.install(path).result == "installed"
@@ -542,10 +546,65 @@ def test_an_interpreter_that_breaks_down_is_a_refusal(
     python.write_text(f"#!/bin/sh\n{script}\n")
     python.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(python))
-    monkeypatch.setattr(module, "_TIMEOUT", 0.3)
+    monkeypatch.setattr(trial, "_TIMEOUT", 0.3)
     store = Store(shop.root, test=self_tested)
     assert store.install(shop.zip("1.0.0")) == Outcome("refused", "1.0.0", reason)
     assert store.current is None
+
+
+def nothing_came_of_it(shop: Shop, store: Store, reason: str) -> None:
+    """An update ends with that reason, and 1.0.0 runs as if nobody had tried."""
+    with pytest.raises(StoreError, match=reason):
+        store.install(shop.zip("2.0.0"))
+    assert (shop.told(), store.refused) == ([("model-update", None, "1.0.0")], [])
+    names = {path.name for path in shop.root.iterdir()}
+    assert names == {"current", "lock", "releases", "state.json"} and store.versions == ["1.0.0"]
+    assert shop.install("2.0.0").result == "installed"
+
+
+def test_a_self_test_ends_with_the_program_that_waits_for_it(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    shop.install("1.0.0")
+    python, pid = shop.folder / "python", shop.folder / "pid"
+    python.write_text(f"#!/bin/sh\necho $$ > {pid}.part; mv {pid}.part {pid}\nexec sleep 600\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    ending = threading.Event()
+
+    def end() -> None:
+        until(pid.exists)
+        ending.set()
+
+    thread = threading.Thread(target=end)
+    thread.start()
+    nothing_came_of_it(shop, Store(shop.root, tell=shop.events.append, ending=ending), "told to end during the self-")
+    thread.join()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), 0)
+
+
+@pytest.mark.parametrize("signal", ["TERM", "INT", "HUP"])
+def test_a_self_test_that_somebody_ended_is_no_refusal(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, signal: str
+) -> None:
+    """systemd sends SIGTERM to all that a unit has started, the self-test included."""
+    shop.install("1.0.0")
+    python = shop.folder / "python"
+    python.write_text(f"#!/bin/sh\nkill -{signal} $$\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    nothing_came_of_it(shop, Store(shop.root, tell=shop.events.append), "told to end during the self-test")
+
+
+def test_nobody_waits_for_another_process_once_told_to_end(shop: Shop) -> None:
+    shop.install("1.0.0")
+    ending = threading.Event()
+    store = Store(shop.root, tell=shop.events.append, ending=ending)
+    with (shop.root / "lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        ending.set()
+        with pytest.raises(StoreError, match="told to end while another process"):
+            store.install(shop.zip("2.0.0"))
+        assert store.started().version == "1.0.0"
 
 
 def test_no_python_to_test_with_is_no_refusal(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
