@@ -8,7 +8,6 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,16 +49,20 @@ def run(config: Path | None, work: Path, once: bool = False, release: Path | Non
     def tell(event: Event) -> None:
         program.event(**event.described())
 
+    def releases_of(settings: Settings) -> Store | None:
+        return Store(Path(settings.store_path), tell=tell, ending=ending) if settings.store_path else None
+
+    def end(*_: object) -> None:
+        ending.set()
+        program.stop()
+
+    ending = threading.Event()
     values, settings = _begin(read, work)
     if settings.mqtt is not None and settings.mqtt.client_id:
         device = settings.mqtt.client_id
-    store = Store(Path(settings.store_path), tell=tell) if settings.store_path else None
-    install = None
-    if release is not None:
-        if store is None:
-            raise ConfigError("--install, but no StorePath is configured", "name the folder that releases are kept in")
-        install = partial(store.install, release)
-    program = Program(settings, read, link_of, open_model, work, device, once, store, install)
+    if release is not None and not settings.store_path:
+        raise ConfigError("--install, but no StorePath is configured", "name the folder that releases are kept in")
+    program = Program(settings, read, link_of, open_model, work, device, once, releases_of, release)
     if greengrass is None:
         _watch(file, program.configuration_changed)
     else:
@@ -68,7 +71,7 @@ def run(config: Path | None, work: Path, once: bool = False, release: Path | Non
         except LinkDown as error:
             _log.warning("%s", error)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: program.stop())
+        signal.signal(number, end)
     keep(work, values)
     return program.run()
 

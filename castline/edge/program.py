@@ -24,6 +24,7 @@ from castline.edge.settings import Settings, parse, without_password
 from castline.edge.sources import Backoff, Frame, Source, open_source
 from castline.edge.spool import Spool
 from castline.errors import CastlineError, ConfigError
+from castline.photos.decode import PhotoSettings
 
 __all__ = ["Program", "Releases", "keep", "last_good", "write_atomically"]
 
@@ -38,6 +39,9 @@ _LAST_GOOD = "configuration.json"
 class Releases(Protocol):
     """What the program tells the store of releases: that it starts, that the current release works, or does not."""
 
+    def install(self, path: Path) -> object:
+        """Bring a release in. Raises: CastlineError when it could not be tried."""
+
     def started(self) -> object: ...
 
     def healthy(self) -> None: ...
@@ -49,10 +53,11 @@ class Releases(Protocol):
 class Program:
     """Frames in, results out, until `stop`.
 
-    settings: to begin with. read: the configuration's values as they are now. link_of: a link for settings; asked again
-    when `mqtt` changes. load: a model for settings. work: a folder for spool and state. device: its name in messages.
-    once: end when the source has been read and all is delivered. releases: None without a store. install: brings a
-    release into the store before the first look; when it cannot, the program goes on with what is there.
+    settings: to begin with. read: the configuration's values as they are now. link_of: a link for settings, which
+    connects when it is first used; asked again when `mqtt` changes. load: a model for settings. work: a folder for
+    spool and state. device: its name in messages. once: end when the source has been read and all is delivered.
+    releases_of: the store that settings name, None without one. release: a zip to bring into a store before its model
+    is opened; when it cannot be, the program goes on with what is there.
     """
 
     def __init__(
@@ -64,13 +69,13 @@ class Program:
         work: Path,
         device: str,
         once: bool = False,
-        releases: Releases | None = None,
-        install: Callable[[], object] | None = None,
+        releases_of: Callable[[Settings], Releases | None] = lambda settings: None,
+        release: Path | None = None,
         backoff: float = 0.5,
     ) -> None:
         self._settings, self._read, self._link_of, self._load = settings, read, link_of, load
-        self._work, self._device, self._once, self._releases = work, device, once, releases
-        self._install = install
+        self._work, self._device, self._once = work, device, once
+        self._releases_of, self._releases, self._release = releases_of, releases_of(settings), release
         self._first_wait = backoff
         self._stop = threading.Event()
         self._wake = threading.Event()  # the thread that looks after the others
@@ -110,29 +115,37 @@ class Program:
         """
         self._spool = Spool(self._work / "spool", self._settings.spool_bytes)
         try:
-            if self._install is not None:
-                self._try("install", self._install)
-            if self._releases is not None:
-                self._releases.started()
-            try:
-                self._begin_with()
-            except CastlineError as error:
-                if self._releases is None:
-                    raise
-                _log.warning("%s", error)
-                self._releases.failed(str(error))
-                self._begin_with()
+            # What may be wrong comes first: a store counts who begins with its release.
+            open_source(self._settings, PhotoSettings(), self._once)
             self._link = self._link_of(self._settings)
             try:
+                self._bring_in(self._releases)
+                if self._stop.is_set():
+                    return 0
+                self._folder, self._model = self._opened(self._settings, self._releases)
                 return self._work_on()
             finally:
                 self._link.close()
         finally:
             self._spool.close()
 
-    def _begin_with(self) -> None:
-        self._folder = folder_of(self._settings)  # first: what becomes current meanwhile is then found to be another
-        self._model = self._load(self._settings)
+    def _bring_in(self, releases: Releases | None) -> None:
+        if self._release is not None and releases is not None:
+            self._try("install", partial(releases.install, self._release))
+
+    def _opened(self, settings: Settings, releases: Releases | None) -> tuple[Path, Model]:
+        """The model to begin with, and its folder; a release that does not open is left for the one before."""
+        if releases is not None:
+            releases.started()
+        folder = folder_of(settings)  # first: what becomes current meanwhile is then found to be another
+        try:
+            return folder, self._load(settings)
+        except CastlineError as error:
+            if releases is None:
+                raise
+            _log.warning("%s", error)
+            releases.failed(str(error))
+        return folder_of(settings), self._load(settings)
 
     def _work_on(self) -> int:
         self._read_from(open_source(self._settings, self._model.photos, self._once))
@@ -198,7 +211,7 @@ class Program:
         self._thread(reads)
 
     def _recognise(self) -> None:
-        in_a_row, healthy = 0, ""
+        in_a_row, healthy = 0, None
         while not self._stop.is_set():
             frame = self._slot.take(0.5)
             if frame is None:
@@ -208,7 +221,7 @@ class Program:
                     self._wake.set()
                     return
                 continue
-            model, settings = self._model, self._settings
+            releases, model, settings = self._releases, self._model, self._settings
             try:
                 faces, steps = model.look(frame.photo)
                 latency = {"decode": frame.decode_ms, **steps}
@@ -233,9 +246,10 @@ class Program:
                 self._local.append((settings.local_topic, payload))
             self._ready.set()
             # While the next release is being loaded, it is not that one which works.
-            if self._releases is not None and healthy != model.version and self._model is model and not self._loading:
-                healthy = model.version
-                self._releases.healthy()
+            runs = self._model is model and self._releases is releases and not self._loading
+            if releases is not None and healthy is not model and runs:
+                healthy = model
+                releases.healthy()
 
     def _deliver(self) -> None:
         backoff, due = Backoff(self._first_wait), 0.0
@@ -309,17 +323,26 @@ class Program:
 
     def _apply(self, settings: Settings) -> None:
         """Go over to `settings`. Raises: CastlineError; everything then is as it was."""
-        before, folder, model, link = self._settings, self._folder, self._model, self._link
-        if _of_model(settings) != _of_model(before):
+        before, folder, model, releases = self._settings, self._folder, self._model, self._releases
+        # As at the beginning, what may be wrong comes first.
+        link = self._link_of(settings) if settings.mqtt != before.mqtt else self._link
+        source = open_source(settings, model.photos, self._once)
+        if settings.store_path != before.store_path:
+            releases = self._releases_of(settings)
+            self._bring_in(releases)
+            if self._stop.is_set():
+                return
+            folder, model = self._opened(settings, releases)
+        elif _of_model(settings) != _of_model(before):
             folder = folder_of(settings)
             model = self._load(settings)
-        source = open_source(settings, model.photos, self._once)
-        if settings.mqtt != before.mqtt:
-            self._link = self._link_of(settings)
-            if self._link is not link:
-                link.close()
-        anew = _of_source(settings) != _of_source(before) or model.photos != self._model.photos
-        self._settings, self._model, self._folder = settings, model, folder
+        anew = _of_source(settings) != _of_source(before)
+        if model.photos != self._model.photos:
+            source, anew = open_source(settings, model.photos, self._once), True
+        if link is not self._link:
+            self._link.close()  # before the new one connects: a broker throws out the older of two of one name
+            self._link = link
+        self._settings, self._folder, self._model, self._releases = settings, folder, model, releases
         if anew:
             self._read_from(source)
         self._spool.max_bytes = settings.spool_bytes
@@ -439,7 +462,7 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def _of_model(settings: Settings) -> tuple[Any, ...]:
-    return settings.model, settings.store_path, settings.threads, settings.threshold
+    return settings.model, settings.threads, settings.threshold
 
 
 def _of_source(settings: Settings) -> tuple[Any, ...]:

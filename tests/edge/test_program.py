@@ -23,9 +23,10 @@ from test_greengrass import until
 from castline.edge import program as edge
 from castline.edge.links import Link, LinkDown, NotAllowed
 from castline.edge.message import SeenFace
-from castline.edge.model import open_model
+from castline.edge.model import folder_of, open_model
 from castline.edge.program import Program, last_good
 from castline.edge.settings import Settings, parse
+from castline.edge.store import Store
 from castline.errors import BundleError, CastlineError, ConfigError
 from castline.photos.decode import Photo, PhotoSettings
 
@@ -82,6 +83,7 @@ class Running:
         values: dict[str, Any],
         link: StubLink | None = None,
         load: Callable[[Settings], StubModel] = lambda settings: StubModel(),
+        releases: "StubReleases | None" = None,
         **more: Any,
     ) -> None:
         self.values, self.link, self.work = values, link or StubLink(), work
@@ -92,6 +94,7 @@ class Running:
             return self.link
 
         settings, _ = parse(values)
+        more.setdefault("releases_of", lambda settings: releases)
         self.program = Program(settings, lambda: self.values, link_of, load, work, "thing", backoff=0.002, **more)
         self.result: list[int] = []
         self._thread = threading.Thread(target=lambda: self.result.append(self.program.run()))
@@ -310,6 +313,9 @@ class StubReleases:
     def __init__(self) -> None:
         self.told: list[str] = []
 
+    def install(self, path: Path) -> None:
+        self.told.append(f"install {path.name}")
+
     def started(self) -> None:
         self.told.append("started")
 
@@ -429,6 +435,120 @@ def test_a_store_that_is_gone_ends_no_program(tmp_path: Path, photo: Path) -> No
     assert running.result == [0]
 
 
+class Shelf(StubReleases):
+    """A store on the disk, of which releases in `bad` do not open."""
+
+    def __init__(self, root: Path, *versions: str, bad: str = "") -> None:
+        super().__init__()
+        self.root, self.bad = root, bad
+        for version in versions:
+            (root / "releases" / version).mkdir(parents=True)
+            switch(root, version)
+
+    def failed(self, reason: str) -> None:
+        super().failed(reason)
+        others = [path.name for path in (self.root / "releases").iterdir() if path.name != self.bad]
+        if not others:
+            raise CastlineError("there is no other to go back to")
+        switch(self.root, others[0])
+
+
+def test_another_store_is_gone_over_to_as_a_restart_would(tmp_path: Path, photo: Path) -> None:
+    """With the zip that is to be installed, with its starts counted, and with its releases left when they fail."""
+    shelves = [
+        Shelf(tmp_path / "one", "1.0.0"),
+        Shelf(tmp_path / "two", "1.0.0"),
+        Shelf(tmp_path / "three", "2.0.0", "3.0.0", bad="3.0.0"),
+        Shelf(tmp_path / "none", "4.0.0", bad="4.0.0"),
+    ]
+    one, two, three, none = shelves
+
+    def load(settings: Settings) -> StubModel:
+        version = folder_of(settings).name
+        if version in ("3.0.0", "4.0.0"):
+            raise BundleError("half a model")
+        return StubModel(version)
+
+    def releases_of(settings: Settings) -> Shelf | None:
+        return next((shelf for shelf in shelves if str(shelf.root) == settings.store_path), None)
+
+    values = {"Source": f"image:{photo}", "InferenceInterval": "0.02", "StorePath": str(one.root)}
+    with Running(tmp_path / "work", values, load=load, releases_of=releases_of, release=tmp_path / "r.zip") as running:
+        until(lambda: len(one.told) == 3)
+        running.configure(StorePath=str(two.root))
+        until(lambda: len(two.told) == 3)
+        assert one.told == two.told == ["install r.zip", "started", "healthy"]
+        running.configure(StorePath=str(none.root))
+        until(lambda: bool(events(running)))
+        assert [said["reason"] for _, said in events(running)] == ["there is no other to go back to"]
+        assert none.told == ["install r.zip", "started", "failed: half a model"]
+        running.configure(StorePath=str(three.root))
+        until(lambda: running.results[-1]["model-version"] == "2.0.0" and three.told[-1] == "healthy")
+        assert three.told == ["install r.zip", "started", "failed: half a model", "healthy"]
+        switch(two.root, "1.0.0")
+        (three.root / "releases/2.1.0").mkdir()
+        switch(three.root, "2.1.0")  # it is this one that is followed now
+        until(lambda: running.results[-1]["model-version"] == "2.1.0")
+        running.configure(StorePath="", ModelResourceKey={"model": str(tmp_path / "9.9.9")})
+        until(lambda: running.results[-1]["model-version"] == "9.9.9")
+    assert one.told == two.told == ["install r.zip", "started", "healthy"]
+
+
+def test_what_is_wrong_with_a_configuration_is_no_start_of_a_release(tmp_path: Path, photo: Path) -> None:
+    """Else two of them would be enough to leave it."""
+
+    def link_of(settings: Settings) -> Link:
+        raise ConfigError("Mqtt.ca is absent.pem")
+
+    shelf, other = Shelf(tmp_path / "one", "1.0.0"), Shelf(tmp_path / "two", "2.0.0")
+    values = {"Source": f"image:{photo}", "StorePath": str(shelf.root)}
+    program = Program(
+        parse(values)[0],
+        lambda: values,
+        link_of,
+        lambda _: StubModel(),
+        tmp_path / "w",
+        "d",
+        releases_of=lambda _: shelf,
+    )
+    with pytest.raises(ConfigError):
+        program.run()
+    assert shelf.told == []
+    running = Running(
+        tmp_path / "work", values, releases_of=lambda settings: other if "two" in settings.store_path else shelf
+    )
+    with running:
+        until(lambda: len(shelf.told) == 2)
+        running.program._link_of = link_of
+        mqtt = {"host": "h", **dict.fromkeys(("ca", "cert", "key"), "absent.pem")}
+        running.configure(StorePath=str(other.root), Mqtt=mqtt)
+        until(lambda: bool(events(running)))
+    assert (other.told, running.link.closed) == ([], True)
+
+
+def test_another_link_is_used_when_the_one_before_is_closed(tmp_path: Path, photo: Path) -> None:
+    class Slow(StubLink):
+        def close(self) -> None:
+            seen = len(self.taken)
+            until(lambda: len(self.taken) > seen + 3 or bool(fresh.taken))
+            super().close()
+
+    class Fresh(StubLink):
+        def publish(self, topic: str, payload: bytes) -> None:
+            early.append(not slow.closed)
+            super().publish(topic, payload)
+
+    slow, fresh, early = Slow(), Fresh(), list[bool]()
+    with Running(tmp_path / "work", {"Source": f"image:{photo}", "InferenceInterval": 0.02}, slow) as running:
+        until(lambda: len(slow.taken) > 3)
+        running.link = fresh
+        running.configure(Mqtt={"host": "h", "ca": "a", "cert": "b", "key": "c"})
+        until(lambda: len(fresh.taken) > 3)
+    assert not any(early)
+    numbers = [json.loads(payload)["sequence"] for _, payload in slow.taken + fresh.taken]
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
 def switch(store: Path, version: str) -> None:
     (store / "fresh").symlink_to(Path("releases", version))
     (store / "fresh").replace(store / "current")
@@ -516,6 +636,7 @@ def program(work: Path, *more: str, **env: str) -> subprocess.Popen[str]:
     """The program as it is started on a device, but with a stub in the model's place."""
     code = (
         "import sys; sys.path[:0] = ['tests/edge', 'tests']; import castline.edge.__main__ as main; "
+        "sys.executable = __import__('os').environ.get('TESTING', sys.executable); "
         "from test_program import StubModel; main.open_model = lambda settings: StubModel(); main.main(sys.argv[1:])"
     )
     return subprocess.Popen(
@@ -572,6 +693,27 @@ def told(nucleus: Nucleus) -> list[dict[str, Any]]:
 
 def spooled(work: Path) -> int:
     return sum(path.read_bytes().count(b'"sequence"') for path in (work / "spool").glob("*.log"))
+
+
+def test_it_ends_at_once_while_a_release_is_tested(tmp_path: Path, old: Path, photo: Path) -> None:
+    """A script stands for the Python that runs the self-test and hangs."""
+    python, pid, store = tmp_path / "python", tmp_path / "pid", tmp_path / "store"
+    python.write_text(f"#!/bin/sh\necho $$ > {pid}.part; mv {pid}.part {pid}\nexec sleep 600\n")
+    python.chmod(0o755)
+    config = tmp_path / "edge.json"
+    config.write_text(json.dumps({"Source": f"image:{photo}", "StorePath": str(store)}))
+    with program(tmp_path / "work", "--config", str(config), "--install", str(old), TESTING=str(python)) as running:
+        until(pid.exists)
+        running.send_signal(signal.SIGTERM)
+        out, log = running.communicate(timeout=60)
+    assert (running.returncode, out, "Traceback" in log) == (0, "", False), log
+    assert "told to end during the self-test" in log
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), 0)
+    found = Store(store, test=lambda folder: None)
+    assert (found.current, found.versions, found.refused, spooled(tmp_path / "work")) == (None, [], [], 0)
+    assert {path.name for path in store.iterdir()} == {"lock", "releases"}, "no start was counted either"
+    assert found.install(old).result == "installed"
 
 
 def test_a_stolen_token_ends_it_with_a_clear_error(tmp_path: Path) -> None:
