@@ -8,6 +8,7 @@ import os
 import ssl
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import Any, Protocol
@@ -221,8 +222,9 @@ class GreengrassLink:
 class MqttLink:
     """An MQTT broker, such as AWS IoT Core: 3.1.1 over TLS 1.2 or later, both sides with certificates, QoS 1.
 
-    Connects in the background, again and again; one result is on its way at a time, so that their order holds.
-    timeout: until the broker has to say that it has a result, seconds.
+    Connects in the background, again and again, from the first `publish` on: a broker throws out whoever has the same
+    client_id, so one link has to be closed before the next one is used. One result is on its way at a time, so that
+    their order holds. timeout: until the broker has to say that it has a result, seconds.
 
     Raises: ConfigError for certificates that cannot be used, MissingExtra without paho-mqtt.
     """
@@ -243,19 +245,28 @@ class MqttLink:
         self._client.on_connect = self._on_connect
         self._client.on_connect_fail = self._on_connect_fail
         self._client.on_disconnect = self._on_disconnect
-        self._client.connect_async(settings.host, settings.port, keepalive=30)
-        self._client.loop_start()
+        self._client.connect_async(settings.host, settings.port, keepalive=30)  # says where; nothing is sent yet
+        self._mutex = threading.Lock()
+        self._begun = self._closed = False
 
     def publish(self, topic: str, payload: bytes) -> None:
         """QoS 1: the broker has it when it returns."""
+        with self._mutex:
+            if self._closed:
+                raise LinkDown(f"{self._where}: closed")
+            if not self._begun:
+                self._begun = True
+                self._client.loop_start()
         if not self._up.wait(min(2.0, self._timeout)):
             raise LinkDown(f"{self._where}: {self._why}")
         if self._waiting is None or self._waiting[:2] != (topic, payload):
             self._waiting = topic, payload, self._client.publish(topic, payload, qos=1)
         # Else it is in the client's hands already, which sends it again by itself.
         sent = self._waiting[2]
+        until = time.monotonic() + self._timeout
         try:
-            sent.wait_for_publish(self._timeout)
+            while not (sent.is_published() or self._closed or time.monotonic() > until):
+                sent.wait_for_publish(min(0.2, self._timeout))
         except (ValueError, RuntimeError) as error:
             self._waiting = None
             raise LinkDown(f"{self._where}: {error}") from error
@@ -269,6 +280,9 @@ class MqttLink:
     def state(self, state: str) -> None: ...
 
     def close(self) -> None:
+        """The broker has been told when it returns, so that another link may take the name."""
+        with self._mutex:
+            self._closed = True
         self._client.disconnect()
         self._client.loop_stop()
 

@@ -114,9 +114,14 @@ class Broker:
                 socket.create_connection(("127.0.0.1", self.port), 1).close()
                 return
             except OSError:
-                assert self._process.poll() is None, (self._folder / "mosquitto.log").read_text()
+                assert self._process.poll() is None, self.log
                 assert time.monotonic() < end
                 time.sleep(0.02)
+
+    @property
+    def log(self) -> str:
+        """What it said of who came and went."""
+        return (self._folder / "mosquitto.log").read_text()
 
     def stop(self) -> None:
         if self._process is not None:

@@ -2,6 +2,7 @@
 
 import json
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from broker import Authority, Broker
 from PIL import Image
 from test_greengrass import until
-from test_program import program, spooled
+from test_program import Running, program, spooled
 
 from castline.edge.links import LinkDown, MqttLink
 from castline.edge.settings import Mqtt
@@ -99,6 +100,45 @@ def test_a_broker_that_goes_and_comes_back(broker: Broker, authority: Authority)
     assert payloads.count(b"2") <= 2, "tries in vain do not pile up"
     link.close()
     hears.close()
+
+
+def test_a_link_connects_when_it_is_used(authority: Authority) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.3)
+        link = MqttLink(settings(server.getsockname()[1], authority), "host", timeout=0.1)
+        with pytest.raises(TimeoutError):
+            server.accept()
+        server.settimeout(10)
+        refusal(link)
+        server.accept()[0].close()
+        link.close()
+        assert "closed" in refusal(link)
+
+
+def test_the_program_goes_over_to_another_link_of_the_same_name(
+    broker: Broker, authority: Authority, tmp_path: Path
+) -> None:
+    """Nobody is thrown out, and nothing is lost of what waited meanwhile."""
+    hears = Subscriber(broker, authority)
+    Image.new("RGB", (32, 32)).save(tmp_path / "a.jpg")
+    to = settings(broker.port, authority)
+    mqtt = {name: str(getattr(to, name)) for name in ("host", "port", "ca", "cert", "key", "client_id")}
+    values = {"Source": f"image:{tmp_path / 'a.jpg'}", "InferenceInterval": 0.01, "Mqtt": mqtt}
+    running = Running(tmp_path / "work", values)
+    running.program._link_of = lambda settings: MqttLink(settings.mqtt or to, "host")
+    with running:
+        for host in ("127.0.0.1", "localhost", "127.0.0.1"):
+            seen = len(hears.heard)
+            until(lambda seen=seen: len(hears.heard) > seen + 20)
+            running.configure(Mqtt={**mqtt, "host": host})
+            until(lambda host=host: running.program._link._where.startswith(host))
+        seen = len(hears.heard)
+        until(lambda: len(hears.heard) > seen + 20)
+    hears.close()
+    numbers = list(dict.fromkeys(json.loads(payload)["sequence"] for _, payload in hears.heard))
+    assert numbers == list(range(1, len(numbers) + 1))
+    said = broker.log
+    assert said.count("as thing ") == 4 and "already connected" not in said
 
 
 def test_a_broker_with_a_certificate_of_somebody_else(broker: Broker, authority: Authority, tmp_path: Path) -> None:
