@@ -13,7 +13,8 @@ from typing import Any
 
 from castline.edge.links import GreengrassLink, Link, LinkDown, MqttLink, PrintLink, TokenRefused
 from castline.edge.model import open_model
-from castline.edge.program import Program, keep, last_good
+from castline.edge.program import Program
+from castline.edge.remembered import keep, last_good
 from castline.edge.settings import Settings, parse, read_file
 from castline.edge.store import Event, Store
 from castline.errors import ConfigError, exits_cleanly

@@ -6,7 +6,6 @@ overtaken is skipped and counted; what the link does not take waits on disk.
 
 import json
 import logging
-import os
 import threading
 import time
 from collections import deque
@@ -20,20 +19,21 @@ from typing import Any, Protocol
 from castline.edge.links import Link, LinkDown, NotAllowed
 from castline.edge.message import Message, event_bytes, now
 from castline.edge.model import Model, folder_of
+from castline.edge.remembered import keep, write_atomically
 from castline.edge.settings import Settings, parse, without_password
-from castline.edge.sources import Backoff, Frame, Source, open_source
+from castline.edge.slot import Slot
+from castline.edge.sources import Backoff, Source, open_source
 from castline.edge.spool import Spool
-from castline.errors import CastlineError, ConfigError
+from castline.errors import CastlineError
 from castline.photos.decode import PhotoSettings
 
-__all__ = ["Program", "Releases", "keep", "last_good", "write_atomically"]
+__all__ = ["Program", "Releases"]
 
 _log = logging.getLogger(__name__)
 _REREAD = 60.0  # seconds after which the configuration is read again, lest a change was not told
 _STATE = 10.0  # seconds between two writings of the state file
 _PATIENCE = 10.0  # seconds that a source's last results are tried to be delivered, when it was to be read once
 _FAILURES = 10  # frames in a row that the model fails at: then it is the model
-_LAST_GOOD = "configuration.json"
 
 
 class Releases(Protocol):
@@ -82,7 +82,7 @@ class Program:
         self._ready = threading.Event()  # something to deliver
         self._changed = threading.Event()
         self._reading = threading.Event()  # set: the source that is read from now is to be let go
-        self._slot = _Slot()
+        self._slot = Slot()
         self._local: deque[tuple[str, bytes]] = deque(maxlen=16)
         self._failure: BaseException | None = None
         self._loading = False  # a release that is current, but does not run yet
@@ -157,6 +157,7 @@ class Program:
         while not self._stop.is_set():
             self._wake.wait(0.2 if self._once else 1.0)
             self._wake.clear()
+            self._spool.settle()
             self._look_for_a_release()
             if self._changed.is_set() or time.monotonic() - read > _REREAD:
                 self._changed.clear()
@@ -392,73 +393,6 @@ class Program:
         }
         with suppress(OSError):
             write_atomically(self._work / "state.json", json.dumps(state, indent=2, default=str))
-
-
-class _Slot:
-    """Room for one frame between the thread that reads and the one that looks."""
-
-    def __init__(self) -> None:
-        self._condition = threading.Condition()
-        self._frame: Frame | None = None
-        self._ended = False
-        self.skipped = 0
-
-    @property
-    def ended(self) -> bool:
-        """Whether no frame is there, nor will come."""
-        with self._condition:
-            return self._ended and self._frame is None
-
-    def put(self, frame: Frame, live: bool, stop: threading.Event) -> None:
-        """Hand over a frame: one that is `live` takes the place of an older one, others wait for it to be taken."""
-        with self._condition:
-            while not live and self._frame is not None and not stop.is_set():
-                self._condition.wait(0.5)
-            if not stop.is_set():
-                self.skipped += self._frame is not None
-                self._frame = frame
-                self._condition.notify_all()
-
-    def take(self, timeout: float) -> Frame | None:
-        with self._condition:
-            if self._frame is None and not self._ended:
-                self._condition.wait(timeout)
-            frame, self._frame = self._frame, None
-            self._condition.notify_all()
-            return frame
-
-    def end(self) -> None:
-        with self._condition:
-            self._ended = True
-            self._condition.notify_all()
-
-
-def keep(work: Path, values: Mapping[str, Any]) -> None:
-    """Remember a configuration that is good, for a start without the nucleus."""
-    with suppress(OSError):
-        write_atomically(work / _LAST_GOOD, json.dumps(dict(values), default=str))
-
-
-def last_good(work: Path) -> Mapping[str, Any]:
-    """The configuration that was last good. Raises: ConfigError without one."""
-    try:
-        values = json.loads((work / _LAST_GOOD).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{work / _LAST_GOOD}: no earlier configuration ({error})") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{work / _LAST_GOOD}: no configuration")
-    return values
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file, readable by its owner, so that nobody ever sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
 
 
 def _of_model(settings: Settings) -> tuple[Any, ...]:

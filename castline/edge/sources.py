@@ -182,10 +182,11 @@ class VideoFile:
         while not stop.is_set():
             try:
                 status = self._path.stat()
-                now = status.st_ino, status.st_mtime_ns, status.st_size
-                reason = ""
+                # For whoever writes to a pipe, FFmpeg would wait for ever.
+                reason = "" if stat.S_ISREG(status.st_mode) else "not a file"
             except OSError as error:
-                now, reason = None, error.strerror or type(error).__name__
+                reason = error.strerror or type(error).__name__
+            now = None if reason else (status.st_ino, status.st_mtime_ns, status.st_size)
             if reason != problem:
                 problem = reason
                 _log.warning("%s: %s", self.name, reason or "there again")

@@ -147,6 +147,12 @@ class Spool:
             self._save()
             self._sync(force=True)
 
+    def settle(self) -> None:
+        """Bring to the disk what is not there, if that was last done more than a second ago. To be called now and then:
+        after a last message, nobody else does it."""
+        with self._mutex:
+            self._flush()
+
     def close(self) -> None:
         """`sync`, and let go of the folder."""
         self.sync()

@@ -24,7 +24,8 @@ from castline.edge import program as edge
 from castline.edge.links import Link, LinkDown, NotAllowed
 from castline.edge.message import SeenFace
 from castline.edge.model import folder_of, open_model
-from castline.edge.program import Program, last_good
+from castline.edge.program import Program
+from castline.edge.remembered import last_good
 from castline.edge.settings import Settings, parse
 from castline.edge.store import Store
 from castline.errors import BundleError, CastlineError, ConfigError
@@ -250,6 +251,15 @@ def test_a_slow_model_skips_stale_frames_of_a_camera(tmp_path: Path, photo: Path
         with Running(tmp_path / "work", {"Source": "image:x"}, load=lambda _: slow) as running:
             until(lambda: len(running.results) >= 5)
     assert running.results[-1]["skipped"] > 20
+
+
+def test_what_was_said_last_is_brought_to_the_disk(
+    tmp_path: Path, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settled = threading.Event()
+    monkeypatch.setattr(edge.Spool, "settle", lambda self: settled.set())
+    with Running(tmp_path / "work", {"Source": f"image:{photo}"}):
+        until(settled.is_set)
 
 
 def test_a_topic_that_is_not_allowed_is_said_once_and_does_not_stop_the_rest(

@@ -79,10 +79,10 @@ def test_an_image_that_is_broken_for_a_while(tmp_path: Path, caplog: pytest.LogC
         until(lambda: bool(reading.frames))
 
 
-def test_an_image_that_is_a_pipe_holds_nothing_up(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_an_image_or_video_that_is_a_pipe_holds_nothing_up(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     os.mkfifo(tmp_path / "a.jpg")
-    with Reading(Image(tmp_path / "a.jpg", 0.01, PHOTOS)):
-        until(lambda: "unreadable" in caplog.text)
+    with Reading(Image(tmp_path / "a.jpg", 0.01, PHOTOS)), Reading(VideoFile(tmp_path / "a.jpg", 5, PHOTOS, poll=0.01)):
+        until(lambda: "unreadable" in caplog.text and "a.jpg: not a file" in caplog.text)
 
 
 def test_a_folders_photos_come_once_by_time_then_by_name(tmp_path: Path) -> None:

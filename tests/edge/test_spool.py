@@ -10,12 +10,14 @@ import time
 import tracemalloc
 from collections import deque
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from castline.edge import spool as module
 from castline.edge.spool import _HEAD, Spool
 from castline.errors import ConfigError
 
@@ -257,6 +259,44 @@ def test_numbers_grow_across_restarts(tmp_path: Path) -> None:
         drained(spool)
         spool.close()
     assert seen == list(range(1, 13))
+
+
+def test_the_last_message_does_not_wait_for_another_to_be_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, synced, fsync = 100.0, 0, os.fsync
+
+    def counted(descriptor: int) -> None:
+        nonlocal synced
+        synced += 1
+        fsync(descriptor)
+
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(os, "fsync", counted)
+    spool = Spool(tmp_path / "spool")
+    spool.put("t", b"1")
+    first = synced
+    spool.put("t", b"2")
+    spool.settle()
+    assert synced == first > 0
+    now += 1.5
+    spool.settle()
+    assert synced > first
+    last = synced
+    spool.settle()
+    assert synced == last, "and a flash card is left alone"
+    spool.close()
+
+
+def test_what_a_disk_did_not_take_is_written_when_it_does(tmp_path: Path) -> None:
+    (tmp_path / "spool").touch()  # in the folder's place
+    spool = Spool(tmp_path / "spool")
+    spool.put("t", b"1")
+    assert spool.problem
+    (tmp_path / "spool").unlink()
+    spool.settle()
+    assert not spool.problem and len(list((tmp_path / "spool").glob("*.log"))) == 1
+    spool.close()
 
 
 def test_a_folder_is_one_programs(tmp_path: Path) -> None:
