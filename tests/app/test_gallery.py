@@ -167,7 +167,7 @@ def test_a_memory_says_how_each_person_fares_with_the_file_that_is_chosen(projec
     assert scorer.gallery is not None
     raw = np.repeat(scorer.gallery, PHOTOS, axis=0)
     raw[PHOTOS - 1] = scorer.gallery[1]
-    raw[-1] = scorer.mean + 9 * (scorer.gallery[-1] - scorer.mean)
+    raw[-1] = scorer.mean + 1000 * (scorer.gallery[-1] - scorer.mean)
     dataset = tables.read(Path("build/dataset.parquet"))
     everywhere = np.ones(len(dataset), np.bool_)
     memory = dataset.append_column("feature", tables.sparse_column(np.zeros_like(raw), everywhere))
