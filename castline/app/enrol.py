@@ -1,7 +1,6 @@
 """People added to a model's cast for one visit: nothing is trained, and nothing is written."""
 
 import hashlib
-import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,45 +9,36 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from castline.app.deliver import Delivered, FaceLabel
 from castline.app.gallery import remembered
 from castline.app.models import Model
-from castline.app.session import Enrolled
-from castline.errors import BundleError, ConfigError
-from castline.photos.batches import STRANGERS
-from castline.runtime import UNKNOWN, Cast
-from castline.text import shown
+from castline.app.names import checked_name
+from castline.app.seen import Picture, SeenFace
+from castline.app.session import Enrolled, Session, Upload
+from castline.curation.quality_gate import too_poor
+from castline.curation.settings import CurationSettings
+from castline.errors import BundleError, ConfigError, DataError
+from castline.forgetting.register import read_register
+from castline.runtime import Cast
+from castline.text import short
 from castline.training.examples import Part
 from castline.training.gallery import with_gallery
 from castline.training.incremental import extended
 
-__all__ = ["cast_of", "checked_name"]
-
-LONGEST = 80
-"""Characters of a name."""
+__all__ = ["Chosen", "cast_of", "deliveries", "doubts", "poor", "try_out"]
 
 
-def checked_name(name: str) -> str:
-    """`name` as the pipeline reads that of a person's folder: in Unicode's form NFC, without blanks around it.
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """A picture of somebody who is to be enrolled, and which of its faces, left to right, is theirs."""
 
-    Raises: ConfigError for what cannot be such a folder, or would be taken for something else.
-    """
-    name = unicodedata.normalize("NFC", name).strip()
-    why = ""
-    if not name:
-        why = "it is empty"
-    elif len(name) > LONGEST or len(name.encode(errors="replace")) > 255:  # bytes are what file systems count
-        why = f"it is longer than {LONGEST} characters, or than 255 bytes"
-    elif shown(name) != name:
-        why = "it has characters in it that are invisible or turn the reading direction round"
-    elif "/" in name or "\\" in name:
-        why = "it has a slash in it"
-    elif name.startswith("."):
-        why = "it starts with a dot"
-    elif name.casefold() in (STRANGERS, UNKNOWN):
-        why = "it stands for people whom nobody knows"
-    if why:
-        raise ConfigError(f"This cannot be the name of a person: {why}", "choose another name")
-    return name
+    upload: Upload
+    picture: Picture
+    index: int
+
+    @property
+    def face(self) -> SeenFace:
+        return self.picture.faces[self.index]
 
 
 def cast_of(model: Model, enrolled: Sequence[Enrolled]) -> Cast:
@@ -72,6 +62,83 @@ def cast_of(model: Model, enrolled: Sequence[Enrolled]) -> Cast:
     raw = {name: np.concatenate(some) for name, some in rows.items()}
     digests = tuple((name, hashlib.sha256(some.tobytes()).hexdigest()) for name, some in raw.items())
     return _cast(_Asked(model.key, digests, model, raw))
+
+
+def try_out(session: Session, model: Model, name: str, chosen: Sequence[Chosen]) -> Enrolled:
+    """Enrol somebody for this visit, in place of whoever was enrolled by that name and for that model before.
+
+    Raises: ConfigError, DataError in words for the visitor.
+    """
+    name = checked_name(name)
+    if not chosen:
+        raise DataError("there is no face to enrol", "add a picture of one person")
+    if known := next((one for one in model.cast.people if one.casefold() == name.casefold()), ""):
+        raise ConfigError(
+            f"this model knows {short(known)} already, and more photos help it by training only",
+            "write them as a batch; or use another name for another person",
+        )
+    if read_register().knows(name):
+        raise DataError(
+            "somebody of that name asked to be forgotten, and does not come back by an upload",
+            "use another name for another person",
+        )
+    raw = np.stack([one.face.raw for one in chosen])
+    chips = tuple(one.face.chip for one in chosen)
+    made = Enrolled(name, model.key, raw, tuple(one.upload for one in chosen), chips)
+    others = [one for one in session.enrolled if (one.key, one.name) != (model.key, name)]
+    cast_of(model, [*others, made])  # before anything is kept, it is seen to work
+    session.enrolled = [*others, made]
+    return made
+
+
+def poor(settings: CurationSettings, chosen: Sequence[Chosen]) -> list[str]:
+    """Of each face, why it is too poor to learn from, as the pipeline has it; "" of one that is not."""
+    return [too_poor(one.face.quality, settings) for one in chosen]
+
+
+def doubts(cast: Cast, settings: CurationSettings, raw: NDArray[np.float32]) -> list[str]:
+    """What speaks against faces being one person, who is not in the cast: sentences, with names as they are.
+
+    cast: without that person. raw: (N, D) float32, of the faces. A face is unlike the others as curation has it: by the
+    cosine with their mean, without what all faces have in common.
+    """
+    found = []
+    unit = cast.centred(raw)
+    others = unit.sum(0) - unit
+    alike = (unit * others).sum(1) / np.maximum(np.linalg.norm(others, axis=1), 1e-12)
+    odd = [i + 1 for i in range(len(raw)) if len(raw) > 1 and alike[i] < settings.doubtful_similarity]
+    if len(raw) == 2 and odd:
+        found.append("The two faces do not look like one person.")
+    elif odd:
+        faces = f"Face {odd[0]} does" if len(odd) == 1 else f"Faces {', '.join(map(str, odd))} do"
+        found.append(f"{faces} not look like the others.")
+    if cast.threshold is not None:
+        similar = np.stack([cast.similarities(one) for one in raw]).mean(0)
+        name = cast.name(raw.mean(0), similar)
+        if name.known:
+            found.append(f"To this model they look like {short(name.nearest)}.")
+    return found
+
+
+def deliveries(cast: Cast, version: str, name: str, chosen: Sequence[Chosen]) -> list[Delivered]:
+    """The pictures, to be written as a batch: one that shows nobody else as a photo of that person, and in others the
+    face. cast: who says whose a face is. version: of the model, as labels have it.
+    """
+    found = []
+    for one in chosen:
+        if len(one.picture.faces) == 1:
+            found.append(Delivered(one.upload, name))
+            continue
+        said = cast.name(one.face.raw)
+        faces = tuple(
+            FaceLabel(face.box, name, said.nearest if said.known else "")
+            if i == one.index
+            else FaceLabel(face.box, None)
+            for i, face in enumerate(one.picture.faces)
+        )
+        width, height = one.picture.width, one.picture.height
+        found.append(Delivered(one.upload, faces=faces, width=width, height=height, version=version))
+    return found
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from PIL import Image
 from sample_faces import sample_chips
 from sample_recognizer import sample_recognizer
 
-from castline.app.enrol import cast_of, checked_name
+from castline.app.enrol import cast_of
 from castline.app.models import WORKSPACE, Model, open_model
 from castline.app.session import Enrolled
 from castline.errors import BundleError, ConfigError
@@ -124,35 +124,3 @@ def test_a_head_without_a_gallery_takes_nobody(model_folder: Path) -> None:
     blind = replace(model, cast=replace(model.cast, scorer=replace(model.cast.scorer, gallery=None)), key="blind")
     with pytest.raises(BundleError, match="gallery"):
         cast_of(blind, [enrolled(blind, "nora", np.ones((1, blind.cast.scorer.mean.size), np.float32))])
-
-
-@pytest.mark.parametrize(
-    ("typed", "name"),
-    [
-        ("  Nora Ek ", "Nora Ek"),
-        ("Jose\u0301", "José"),
-        ("Zoë 林 (2)", "Zoë 林 (2)"),
-        ("..", None),
-        (".hidden", None),
-        ("", None),
-        (" \t", None),
-        ("a/b", None),
-        ("a\\b", None),
-        ("a\0b", None),
-        ("a\nb", None),
-        ("a\u202eb", None),
-        ("a\ud800", None),
-        ("_strangers", None),
-        ("Unknown", None),
-        ("x" * 80, "x" * 80),
-        ("x" * 81, None),
-        ("林" * 80, "林" * 80),
-        ("\U0001f469" * 70, None),  # 280 bytes
-    ],
-)
-def test_a_name_is_one_that_a_folder_can_have(typed: str, name: str | None) -> None:
-    if name is None:
-        with pytest.raises(ConfigError):
-            checked_name(typed)
-    else:
-        assert checked_name(typed) == name
