@@ -65,7 +65,7 @@ def show(context: Context, model: Model) -> None:
         for number, (key, job) in enumerate(jobs.items(), 1)
         if (one := _looked_at(context, model, draft, number, key, job))
     ]
-    st.subheader("What it comes to")
+    st.header("What it comes to")
     _tell_doubts(context, model, draft, chosen)
     _offer(context, model, draft, chosen)
     _said(draft)
@@ -114,12 +114,16 @@ def _wait(jobs: Sequence[Job]) -> None:
 def _looked_at(context: Context, model: Model, draft: _Draft, number: int, key: str, job: Job) -> Chosen | None:
     """A picture with what was found in it; the visitor says whose face it is where there are several."""
     upload, seen = draft.pictures[key], job.result
-    called = plain(short(upload.name))
     chosen = None
     with st.container(border=True):
-        with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-            st.markdown(f"**{number}.** {called}", width="stretch")
-            if st.button("Remove", key=f"people-drop-{key}", icon=":material/close:"):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            if isinstance(seen, Picture) and len(seen.faces) == 1:
+                chosen = Chosen(upload, seen, 0)
+                st.image(seen.faces[0].chip, width=96, alt=f"The face in picture {number}")
+            st.markdown(f"**{number}.** {plain(short(upload.name))}", width="stretch")
+            if st.button(
+                "Remove", key=f"people-drop-{key}", icon=":material/close:", help=f"Leave picture {number} out"
+            ):
                 del draft.pictures[key]
                 st.rerun()
         if not isinstance(seen, Picture):
@@ -129,10 +133,7 @@ def _looked_at(context: Context, model: Model, draft: _Draft, number: int, key: 
                 st.rerun()
         elif not seen.faces:
             st.warning("No face was found. Take a picture in which the face is larger, in light, and not turned away.")
-        elif len(seen.faces) == 1:
-            st.image(seen.faces[0].chip, width=96, alt="The face that was found")
-            chosen = Chosen(upload, seen, 0)
-        else:
+        elif chosen is None:
             numbers = range(1, len(seen.faces) + 1)
             st.image(
                 [face.chip for face in seen.faces],
@@ -241,9 +242,9 @@ def _succeeded(words: str) -> None:
 
 def _written(path: Path) -> None:
     _succeeded(f"Written: {plain(str(path))}. Next, in the project's folder:")
-    st.code("\n".join(next_commands(path)), language="sh", wrap_lines=True)
+    st.code("\n".join(next_commands(path)), language=None, wrap_lines=True)
     st.markdown("Or, where a released version is to learn only what is new:")
-    st.code("dvc exp run -S training=incremental -S training.start=recognizer@v1.0.0", language="sh", wrap_lines=True)
+    st.code("dvc exp run -S training=incremental -S training.start=recognizer@v1.0.0", language=None, wrap_lines=True)
 
 
 def _curation() -> CurationSettings:

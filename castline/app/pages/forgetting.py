@@ -1,6 +1,6 @@
 """The part of the page People that takes somebody out, as `castline forget` does: looked at first, then confirmed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -21,7 +21,7 @@ from castline.text import short, shown
 
 __all__ = ["show"]
 
-_SHOWN = 10  # of a list
+_SHOWN = 100  # of a list
 _STATE = "people-forget"
 _threads = ThreadPoolExecutor(2, "forget")  # looking takes seconds: git and DVC are asked
 
@@ -40,6 +40,8 @@ class _State:
 def show(context: Context, model: Model) -> None:
     """Choose a person; look what there is; confirm."""
     state: _State = st.session_state.setdefault(_STATE, _State())
+    if state.work is not None and state.work.done():
+        _finish(context, state, state.work)
     st.markdown(
         "Take a person out of the project, for good: out of labels at once, and out of tables and the model with the "
         "next `dvc repro`. First you see what there is."
@@ -71,10 +73,8 @@ def show(context: Context, model: Model) -> None:
         wanted = str(name)
         _begin(state, "looking", lambda: look(wanted))
     if state.work is not None:
-        if not state.work.done():
-            _wait(state.work, "Looking" if state.doing == "looking" else "Taking out")
-            return
-        _finish(context, state)
+        _wait(state.work, "Looking" if state.doing == "looking" else "Taking out")
+        return
     if state.error is not None:
         tell(state.error)
     if state.plan is not None:
@@ -107,16 +107,14 @@ def _begin(state: _State, doing: Literal["looking", "forgetting"], what: Callabl
 
 @st.fragment(run_every=0.5)
 def _wait(work: "Future[Plan]", doing: str) -> None:
-    st.progress(0.5, f"{doing}: git and DVC are asked for everything that holds this person")
+    st.status(f"{doing}: git and DVC are asked for everything that holds this person")
     if work.done():
         st.rerun()
 
 
-def _finish(context: Context, state: _State) -> None:
+def _finish(context: Context, state: _State, work: "Future[Plan]") -> None:
     """Take over what the thread came to."""
-    work, doing, state.work, state.doing = state.work, state.doing, None, ""
-    if work is None:
-        return
+    doing, state.work, state.doing = state.doing, None, ""
     try:
         plan = work.result()
     except CastlineError as error:
@@ -136,7 +134,7 @@ def _confirm(state: _State, plan: Plan) -> None:
     def dismissed() -> None:
         state.plan = None
 
-    @st.dialog("Forget this person?", width="large", on_dismiss=dismissed)
+    @st.dialog("Forget this person?", width="medium", on_dismiss=dismissed)
     def dialog() -> None:
         _describe(plan)
         with st.form("people-forget-confirm"):
@@ -177,37 +175,40 @@ def _facts(plan: Plan) -> dict[str, Any]:
 
 
 def _describe(plan: Plan) -> None:
-    """What `castline forget` prints."""
+    """What `castline forget` prints, the long lists folded."""
     labels = sum(one.entries for one in plan.labels.values())
     batches = f", in {plain(', '.join(plan.batches))}" if plan.batches else ""
     files = f", in {plain(', '.join(map(str, plan.labels)))}" if plan.labels else ""
     st.markdown(
         f"Of **{plain(short(plan.name))}** there are:\n"
-        f"- {len(plan.photos)} photos and {plan.faces} faces in photos of others{batches}\n"
+        f"- {len(plan.photos)} photos, and {plan.faces} faces in photos of others{batches}\n"
         f"- {labels} entries of labels{files}\n"
     )
     for file, tasks in plan.tasks.items():
         st.markdown(
-            f"{plain(file)}: Label Studio's own tasks {', '.join(map(str, tasks))} stay; delete them there, too."
+            f"{plain(file)}: Label Studio's own tasks {', '.join(map(str, tasks))} stay: delete them there, too."
         )
-    if plan.rows:
-        rows = "".join(f"- {count} of {plain(path)}\n" for path, count in plan.rows.items())
-        st.markdown(f"With the next `dvc repro` these rows go, their class of the model, and all reports:\n{rows}")
-    _some("Photos in folders of that name stay where they are, passed over; delete them yourself:", plan.folders)
-    _some(
-        "Faces without a name that look like theirs stay; `castline forget --alike` takes them, too:",
-        [f"{one.photo}, face {one.face} ({one.similarity:.2f})" for one in plan.alike],
-    )
-    _some("The name also occurs here; change it by hand:", plan.still_named)
-    st.markdown("These hold this person afterwards. The commands that purge them are shown once it is done:")
-    st.markdown("".join(f"- {plain(short(one.place, 100))}\n" for one in plan.holders))
+    st.markdown("With the next `dvc repro` their rows of tables go, their class of the model, and all reports.")
+    _some("tables with rows about this person", [f"{path}: {count}" for path, count in plan.rows.items()])
+    if plan.folders:
+        st.markdown("Photos in folders of that name stay where they are, and are passed over: delete them yourself.")
+        _some("photos in folders of that name", plan.folders)
+    if plan.alike:
+        st.markdown("Faces without a name that look like theirs stay; `castline forget --alike` takes them, too.")
+        _some("faces that look like theirs", [f"{o.photo}, face {o.face} ({o.similarity:.2f})" for o in plan.alike])
+    if plan.still_named:
+        st.markdown("The name also occurs elsewhere: change it by hand.")
+        _some("other places with the name", plan.still_named)
+    st.markdown("Other places hold this person afterwards; the commands that purge them are shown once it is done.")
+    _some("places that hold this person", [one.place for one in plan.holders])
 
 
-def _some(title: str, lines: "list[Any]") -> None:
+def _some(what: str, lines: Sequence[object]) -> None:
     if lines:
-        shown_lines = "".join(f"- {plain(short(str(line), 100))}\n" for line in lines[:_SHOWN])
-        more = f"- and {len(lines) - _SHOWN} more\n" if len(lines) > _SHOWN else ""
-        st.markdown(f"{title}\n{shown_lines}{more}")
+        with st.expander(f"{len(lines)} {what}"):
+            st.markdown("".join(f"- {plain(short(str(line), 100))}\n" for line in lines[:_SHOWN]))
+            if len(lines) > _SHOWN:
+                st.markdown(f"and {len(lines) - _SHOWN} more: `castline forget NAME --json` lists all")
 
 
 def _tell_done(plan: Plan) -> None:
@@ -216,9 +217,9 @@ def _tell_done(plan: Plan) -> None:
         "Next, in the project's folder:",
         icon=":material/check:",
     )
-    st.code("dvc repro && git add -A && git commit\ncastline release", language="sh")
+    st.code("dvc repro && git add -A && git commit\ncastline release", language=None)
     st.markdown("Then purge what still holds this person, in this order:")
     for one in plan.holders:
         st.markdown(f"**{plain(short(one.place, 100))}** {plain(one.what)}")
         if one.commands:
-            st.code("\n".join(map(shown, one.commands)), language="sh", wrap_lines=True)
+            st.code("\n".join(map(shown, one.commands)), language=None, wrap_lines=True)

@@ -1,9 +1,11 @@
 """Whom the model knows: look, enrol, forget."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from castline.app.context import Context
 from castline.app.gallery import Known, exemplars, in_words, people_of, worries
@@ -21,8 +23,9 @@ __all__ = ["show"]
 AT_ONCE = 24
 """People on a page."""
 
-_WIDTH, _PICTURE = 312, 86  # pixels: three pictures fill a card
+_BESIDE, _PICTURE = 3, 74  # cards; pixels of a picture, of which three fill a card on a laptop
 _KNOWN, _ENROL, _FORGET = "Known", "Enrol", "Forget"
+_P = TypeVar("_P")
 _BY_NAME, _BY_PHOTOS, _BY_RESULT = "Name", "Fewest photos", "Lowest accuracy"
 
 
@@ -66,12 +69,12 @@ def _gallery(context: Context, model: Model) -> None:
         order = st.selectbox("Sort by", [_BY_NAME, _BY_PHOTOS, _BY_RESULT], key="people-order", width=200)
     found = _sorted([one for one in everybody if _key(wanted) in _key(one.name)], order)
     people = "1 person" if len(everybody) == 1 else f"{len(everybody)} people"
-    st.caption(f"{len(found)} of {people}" if len(found) < len(everybody) else people)
+    st.markdown(f"{len(found)} of {people}" if len(found) < len(everybody) else people)
     if not found:
         st.markdown("Nobody is called so. Clear the search to see everybody.")
         return
-    with st.container(horizontal=True, gap="small"):
-        for person in _part(found):
+    for person, place in _places(_part(found, order)):
+        with place:
             _card(person, pictures[person.name])
 
 
@@ -88,19 +91,16 @@ def _enrolled(context: Context, model: Model) -> None:
     session = context.session
     if not session.enrolled:
         return
-    st.subheader("For this visit only")
-    with st.container(horizontal=True, gap="small"):
-        for number, person in enumerate(session.enrolled):
-            with st.container(border=True, width=_WIDTH):
-                st.markdown(f"**{plain(short(person.name))}**")
-                _pictures(person.name, person.chips[:3])
-                st.markdown(_enrolled_in_words(person, model))
-                if st.button(
-                    "Remove", key=f"people-remove-{number}", icon=":material/close:", help="Forget this try-out"
-                ):
-                    session.enrolled.remove(person)
-                    st.rerun()
-    st.subheader("In the model")
+    st.header("For this visit only")
+    for person, place in _places(session.enrolled):
+        with place:
+            st.markdown(f"**{plain(short(person.name))}**")
+            _pictures(person.name, person.chips[:3])
+            st.markdown(_enrolled_in_words(person, model))
+            if st.button("Remove", key=f"people-remove-{id(person)}", icon=":material/close:"):
+                session.enrolled.remove(person)
+                st.rerun()
+    st.header("In the model")
 
 
 def _enrolled_in_words(person: Enrolled, model: Model) -> str:
@@ -110,14 +110,20 @@ def _enrolled_in_words(person: Enrolled, model: Model) -> str:
     return f"Tried out with {faces}, by another model. This one does not know this person: enrol again."
 
 
+def _places(people: Sequence[_P]) -> Iterator[tuple[_P, DeltaGenerator]]:
+    """A card for each: beside each other, or on a phone below."""
+    for start in range(0, len(people), _BESIDE):
+        row = people[start : start + _BESIDE]
+        for person, column in zip(row, st.columns(_BESIDE), strict=False):
+            yield person, column.container(border=True, gap="xsmall")
+
+
 def _card(person: Known, pictures: Sequence[bytes]) -> None:
-    with st.container(border=True, width=_WIDTH):
-        st.markdown(f"**{plain(short(person.name))}**")
-        _pictures(person.name, pictures)
-        for sentence in in_words(person):
-            st.markdown(plain(sentence))
-        for sentence in worries(person):
-            st.markdown(f":material/warning: **{sentence}**")
+    st.markdown(f"**{plain(short(person.name))}**")
+    _pictures(person.name, pictures)
+    st.markdown("  \n".join(map(plain, in_words(person))))
+    for sentence in worries(person):
+        st.markdown(f":material/warning: **{sentence}**")
 
 
 def _pictures(name: str, pictures: Sequence[bytes]) -> None:
@@ -143,12 +149,14 @@ def _share(person: Known) -> tuple[float, float]:
     return right / person.result.n, (right if person.named is None else person.named) / person.result.n
 
 
-def _part(people: Sequence[Known]) -> Sequence[Known]:
-    """Those of the page that is turned to."""
+def _part(people: Sequence[Known], order: str) -> Sequence[Known]:
+    """Those of the page that is turned to; in another order it is the first again."""
     pages = math.ceil(len(people) / AT_ONCE)
     if pages == 1:
         return people
-    page = st.segmented_control("Page", range(1, pages + 1), default=1, required=True, key=f"people-page-{len(people)}")
+    page = st.segmented_control(
+        "Page", range(1, pages + 1), default=1, required=True, key=f"people-page-{order}-{len(people)}"
+    )
     start = ((page or 1) - 1) * AT_ONCE
     return people[start : start + AT_ONCE]
 
