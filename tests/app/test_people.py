@@ -137,7 +137,7 @@ def test_a_hundred_people_are_shown_in_parts(model: Model, monkeypatch: pytest.M
     app = page(context_of(model))
     assert "100 people" in words(app)
     assert ("p23" in words(app), "p24" in words(app)) == (True, False)
-    app.button_group[0].set_value([5]).run()
+    app.button_group[0].set_value(5).run()
     assert ("p96" in words(app), "p23" in words(app)) == (True, False)
     app.selectbox[0].set_value("Lowest accuracy").run()
     assert ("p11" in words(app), "p10" in words(app)) == (True, False)
