@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from importlib.resources import files
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.parse import urlsplit
 
 import yaml
@@ -19,7 +19,7 @@ from castline.text import shown
 from castline.versions.facts import Facts
 from castline.versions.tags import ARTIFACT
 
-__all__ = ["render_card"]
+__all__ = ["interval", "left_out", "origins", "render_card"]
 
 _MARKS = re.compile(r"([\\`*_{}\[\]<>()#|~&$@:])")
 
@@ -48,8 +48,8 @@ def render_card(version: str, facts: Facts, names: bool = False, changes: Change
         threshold=any(facts.bundled.get(name, file).get("threshold") is not None for name, file in facts.files.items()),
         worst=facts.metrics.get("worst_person_recall"),
         groups=_groups(facts),
-        left_out=_left_out(facts),
-        origins=_origins(facts),
+        left_out=left_out(facts),
+        origins=origins(facts),
         changes=changes,
         mode=facts.setting("training", "mode") or "full",
         start=facts.setting("training", "start") or "unknown",
@@ -104,7 +104,7 @@ def _table(facts: Facts) -> list[list[str]]:
     """What was measured of each exported file, below a header; a column of which nothing is known is left out."""
     columns: dict[str, Callable[[dict[str, Any]], str | None]] = {
         "top-1": lambda file: _share(file, "top1"),
-        "95 % interval": _interval,
+        "95 % interval": interval,
         "named right and not called unknown": lambda file: _share(file, "tpir"),
         "person it knows least": lambda file: _share(file, "worst_person"),
         "threshold": lambda file: f"{file['threshold']:.3f}" if _is_number(file.get("threshold")) else None,
@@ -123,9 +123,10 @@ def _table(facts: Facts) -> list[list[str]]:
     return [[header[i] for i in kept], *([row[i] or "unknown" for i in kept] for row in rows)] if rows else []
 
 
-def _interval(file: dict[str, Any]) -> str | None:
+def interval(file: dict[str, Any]) -> str | None:
+    """The 95 % interval of `top1`, a share of so many `faces`, in words."""
     faces, top1 = file.get("faces"), file.get("top1")
-    if not faces or top1 is None or not 0 <= top1 <= 1:
+    if not (_is_number(faces) and 1 <= faces < 1e9) or not (_is_number(top1) and 0 <= top1 <= 1):
         return None
     low, high = wilson_interval(round(top1 * faces), int(faces))
     return f"{_percent(low)} to {_percent(high)}"
@@ -135,7 +136,7 @@ def _share(file: dict[str, Any], key: str) -> str | None:
     return _percent(file[key]) if _is_number(file.get(key)) else None
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
@@ -158,7 +159,7 @@ def _groups(facts: Facts) -> dict[str, Any] | None:
     }
 
 
-def _left_out(facts: Facts) -> dict[str, Any] | None:
+def left_out(facts: Facts) -> dict[str, Any] | None:
     """Of reports/dataset.json: how many photos and faces there were, and what was not used, by reason."""
     photos = facts.photos
     if not {"photos", "faces"} <= photos.keys():
@@ -172,7 +173,7 @@ def _left_out(facts: Facts) -> dict[str, Any] | None:
     return {"photos": int(photos["photos"]), "faces": int(photos["faces"]), "reasons": reasons}
 
 
-def _origins(facts: Facts) -> dict[str, Any] | None:
+def origins(facts: Facts) -> dict[str, Any] | None:
     """Of the manifests: photos by the host, the licence and the consent on record, and of how many nothing is known."""
     paths = {batch: f"{MANIFESTS.as_posix()}/{batch.name}.csv" for batch in facts.batches if "/" not in batch.name}
     lines = {batch: facts.table(path) for batch, path in paths.items()}

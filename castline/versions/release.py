@@ -12,7 +12,7 @@ from castline.versions.facts import BUNDLE, facts_at, facts_here
 from castline.versions.git import check_root, git, git_says_yes
 from castline.versions.tags import ARTIFACT, LOOK_AT_TAGS, Registry, Version, last_version, read_registry, tag_of
 
-__all__ = ["CARD", "PARTS", "release"]
+__all__ = ["CARD", "PARTS", "reasons", "release"]
 
 PARTS = ("patch", "minor", "major")
 CARD = Path("MODEL_CARD.md")
@@ -90,20 +90,20 @@ def _check_fresh() -> None:
     if stale:
         raise CastlineError(
             "not all outputs are those of the present photos, settings and code:\n"
-            + _lines([f"{name}: {_reason(changes)}" for name, changes in stale.items()]),
+            + _lines([f"{name}: {'; '.join(reasons(changes))}" for name, changes in stale.items()]),
             "dvc repro, then git commit what it changed",
         )
     if not facts_here().bundle:
         raise CastlineError(f"{BUNDLE}: no bundle.json in what dvc.lock says of it", "dvc repro export")
 
 
-def _reason(changes: Any) -> str:
-    """What `dvc status` has found, on one line."""
+def reasons(changes: Any) -> list[str]:
+    """What `dvc status` has found of a stage, each on a line."""
     found = []
     for change in changes if isinstance(changes, list) else []:
         for kind, paths in change.items() if isinstance(change, dict) else [(change, None)]:
             found.append(f"{kind} {', '.join(map(str, paths))}" if isinstance(paths, dict) else str(kind))
-    return "; ".join(found)
+    return found
 
 
 def _commit_card(text: str, message: str) -> None:
