@@ -1,16 +1,22 @@
 """How much of this machine to use. Set per machine by environment, not in params: it changes no result's meaning."""
 
+import hashlib
 import os
 from pathlib import Path
 
 from castline.errors import ConfigError
 
-__all__ = ["cache", "threads", "workers"]
+__all__ = ["cache", "threads", "versions", "workers"]
 
 
 def cache() -> Path:
     """The folder of what is fetched once for all projects: CASTLINE_CACHE, by default ~/.cache/castline."""
     return Path(os.environ.get("CASTLINE_CACHE") or Path("~/.cache/castline").expanduser())
+
+
+def versions() -> Path:
+    """The folder of the released versions of this project, which is the present folder, that the app has fetched."""
+    return cache() / "versions" / hashlib.sha256(os.fsencode(Path.cwd().resolve())).hexdigest()[:16]
 
 
 def workers() -> int:

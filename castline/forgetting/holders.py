@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from castline import tables
+from castline import machine, tables
 from castline.forgetting.register import normal
 from castline.photos.batches import label_of
 from castline.text import csv_cell
@@ -43,6 +43,7 @@ def holders(name: str, photos: Set[str]) -> list[Holder]:
         *_tags(name, photos, remotes),
         *_experiments(),
         *_dvc(),
+        *_fetched(),
         *_history(name, remotes),
         *_here(),
         Holder("devices", "Whatever runs an earlier version names them until it gets a new one: castline versions."),
@@ -147,6 +148,13 @@ def _dvc() -> list[Holder]:
         what = "It has paths of photos, with the names of folders. DVC makes it anew, of photos that are there."
         found.append(Holder("DVC's list of files", what, [f"rm -r {shlex.quote(str(notes))}"]))
     return found
+
+
+def _fetched() -> list[Holder]:
+    """Versions that `castline app` has brought here to be tried."""
+    folder = machine.versions()
+    what = f"{folder} has the versions that castline app has fetched. It fetches them again, while they can be had."
+    return [Holder("the app's versions", what, [f"rm -r {shlex.quote(str(folder))}"])] if folder.is_dir() else []
 
 
 def _history(name: str, remotes: list[str]) -> list[Holder]:
