@@ -5,16 +5,17 @@ from pathlib import Path
 
 import streamlit as st
 
+from castline.app.chooser import choose
 from castline.app.context import Context
 from castline.app.limits import Limits
-from castline.app.models import WORKSPACE, Model, open_model
 from castline.app.pages import corrections, identify, model, people
 from castline.app.session import session
 from castline.app.settings import AppSettings
 from castline.app.work import Workers
-from castline.errors import CastlineError
 
 __all__ = ["main"]
+
+_ICON = Path(__file__).with_name("icon.svg")  # one of Streamlit's would be loaded from the internet
 
 
 @st.cache_resource(show_spinner=False)
@@ -24,7 +25,7 @@ def _workers(limits: Limits) -> Workers:
 
 def main() -> None:
     """A page."""
-    st.set_page_config(page_title="Castline", page_icon=":material/group:", layout="wide")
+    st.set_page_config(page_title="Castline", page_icon=str(_ICON), layout="wide")
     settings = AppSettings.of_arguments(sys.argv[1:])
     shown = session()
 
@@ -47,16 +48,8 @@ def main() -> None:
     ]
     turned_to = st.navigation(pages)
     with st.sidebar:
-        chosen = _choose(settings)
+        chosen = choose(settings)
     turned_to.run()
-
-
-def _choose(settings: AppSettings) -> Model | None:
-    try:
-        return open_model(WORKSPACE, Path(settings.bundle))
-    except CastlineError as error:
-        st.error(error.what)
-        return None
 
 
 main()
