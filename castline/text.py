@@ -1,9 +1,11 @@
 """Text that anybody may have chosen, such as names of people, files and tags: made safe to show and to tabulate."""
 
+import json
 import re
 from collections.abc import Collection, Sequence
+from typing import Any
 
-__all__ = ["certainty", "csv_cell", "short", "shown", "table"]
+__all__ = ["certainty", "clock", "csv_cell", "json_text", "short", "shown", "table"]
 
 # Control characters, lone surrogates (a file name that is not UTF-8), whatever is invisible or turns the
 # reading direction round. The joiners U+200C and U+200D stay: Persian, Hindi and emoji are spelt with them.
@@ -42,6 +44,24 @@ def certainty(confidence: float) -> str:
     ('98%', '>99%')
     """
     return f"{confidence:.0%}" if confidence < 0.995 else ">99%"
+
+
+def clock(seconds: float) -> str:
+    """Hours if there are any, minutes and seconds.
+
+    >>> clock(3.42), clock(3725.0)
+    ('0:03.4', '1:02:05.0')
+    """
+    tenths = round(seconds * 10)
+    minutes, rest = divmod(tenths, 600)
+    hours, minutes = divmod(minutes, 60)
+    head = f"{hours}:{minutes:02}" if hours else f"{minutes}"
+    return f"{head}:{rest // 10:02}.{rest % 10}"
+
+
+def json_text(value: Any) -> str:
+    """JSON that can be printed: in the name of a file there may be bytes that are no UTF-8."""
+    return json.dumps(value, indent=2, ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
 
 
 def csv_cell(text: str) -> str:

@@ -1,6 +1,5 @@
 """`castline identify`: who is in photos and videos."""
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,6 +8,7 @@ import typer
 
 from castline.commands.say import AsJson
 from castline.errors import CastlineError
+from castline.text import certainty, clock, json_text
 
 if TYPE_CHECKING:
     from castline.runtime import Person, Recognizer, Timeline
@@ -58,7 +58,7 @@ def identify(
             results.append({"video" if video else "image": str(path), "error": str(error)})
             print(f"error: {error}", file=sys.stderr)
     if as_json:
-        print(_as_json(results))
+        print(json_text(results))
     if failed:
         raise typer.Exit(1)
 
@@ -68,7 +68,7 @@ def _identify_photo(recognizer: "Recognizer", path: Path, out: Path | None, quie
 
     photo = recognizer.open(path)
     people = recognizer.identify_photo(photo)
-    result: dict[str, Any] = {"image": str(path), "people": [_described(person) for person in people]}
+    result: dict[str, Any] = {"image": str(path), "people": [person.described() for person in people]}
     if out is not None:
         (target,) = _free_names(out, path, ".named.jpg")
         draw(photo.image, people, photo.scale).save(target, quality=92)
@@ -95,7 +95,7 @@ def _identify_video(
     written: list[Path] = []
     if out is not None:
         written = _free_names(out, path, ".people.json", ".people.csv", *([".named.mp4"] if drawn else []))
-        written[0].write_text(_as_json(result) + "\n", encoding="utf-8")
+        written[0].write_text(json_text(result) + "\n", encoding="utf-8")
         written[1].write_text(timeline.csv(), encoding="utf-8", newline="")
         if drawn:
             write_video(written[2], timeline.drawn(), fps)
@@ -105,26 +105,8 @@ def _identify_video(
     return result
 
 
-def _as_json(value: Any) -> str:
-    """JSON that can be printed: in the name of a file there may be bytes that are no UTF-8."""
-    return json.dumps(value, indent=2, ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
-
-
-def _described(person: "Person") -> dict[str, Any]:
-    return {
-        "known": person.name.known,
-        "name": person.name.shown,
-        "nearest": person.name.nearest,
-        "confidence": round(person.name.confidence, 4),
-        "similarity": round(person.name.similarity, 4),
-        "box": [round(edge, 1) for edge in person.face.box],
-        "landmarks": [[round(float(x), 1), round(float(y), 1)] for x, y in person.face.landmarks],
-    }
-
-
 def _print_people(path: Path, people: "list[Person]", drawn: str | None) -> None:
     from castline.runtime.draw import printable
-    from castline.text import certainty
 
     print(f"{printable(str(path), 200)}:{'' if people else ' no face'}{f' → {drawn}' if drawn else ''}")
     for person in people:
@@ -135,27 +117,13 @@ def _print_people(path: Path, people: "list[Person]", drawn: str | None) -> None
 
 def _print_appearances(timeline: "Timeline", written: list[Path]) -> None:
     from castline.runtime.draw import printable
-    from castline.text import certainty
 
     video = timeline.video
     told = f" → {', '.join(printable(str(target), 200) for target in written)}" if written else ""
     print(f"{printable(video.name, 200)}: {video.seconds:.1f} s, {video.frames} frames looked at{told}")
     for seen in timeline.appearances:
         sure = certainty(seen.confidence) if seen.known else ""
-        print(f"  {printable(seen.label):<24} {sure:>4}   {_clock(seen.start)} to {_clock(seen.end)}")
-
-
-def _clock(seconds: float) -> str:
-    """Hours if there are any, minutes and seconds.
-
-    >>> _clock(3.42), _clock(3725.0)
-    ('0:03.4', '1:02:05.0')
-    """
-    tenths = round(seconds * 10)
-    minutes, rest = divmod(tenths, 600)
-    hours, minutes = divmod(minutes, 60)
-    head = f"{hours}:{minutes:02}" if hours else f"{minutes}"
-    return f"{head}:{rest // 10:02}.{rest % 10}"
+        print(f"  {printable(seen.label):<24} {sure:>4}   {clock(seen.start)} to {clock(seen.end)}")
 
 
 def _progress(video: "Video") -> None:

@@ -29,7 +29,7 @@ from castline.runtime.tracking import Track, Tracker, TrackingSettings
 from castline.runtime.video import Video
 from castline.text import csv_cell
 
-__all__ = ["FPS", "Appearance", "Timeline", "name_tracks", "watch"]
+__all__ = ["FPS", "Appearance", "Timeline", "appearances_csv", "described_video", "name_tracks", "watch"]
 
 T = TypeVar("T")
 # Frames looked at in a second, unless the video has fewer: a walking face still overlaps itself from one to the next.
@@ -81,25 +81,13 @@ class Timeline:
     def described(self) -> dict[str, Any]:
         """What goes into JSON: see docs/video.md."""
         video = self.video
-        return {
-            "video": video.name,
-            "width": video.width,
-            "height": video.height,
-            "seconds": round(video.seconds, 3),
-            "frames": video.frames,
-            "warning": video.warning,
-            "appearances": [_rounded(appearance) for appearance in self.appearances],
-        }
+        return described_video(
+            video.name, (video.width, video.height), video.seconds, video.frames, video.warning, self.appearances
+        )
 
     def csv(self) -> str:
         """The appearances, a row each; names pass `csv_cell`."""
-        out = io.StringIO()
-        writer = csv.DictWriter(out, [field.name for field in fields(Appearance)], lineterminator="\n")
-        writer.writeheader()
-        for appearance in self.appearances:
-            row = _rounded(appearance)
-            writer.writerow(row | {key: csv_cell(row[key]) for key in ("name", "nearest")})
-        return out.getvalue()
+        return appearances_csv(self.appearances)
 
     def drawn(self) -> Iterator[tuple[float, Image.Image]]:
         """The frames that were looked at, read again, with the names; each with its time in seconds."""
@@ -243,6 +231,37 @@ def _appearances(tracks: Sequence[Track], names: Mapping[int, Name], gap: float)
             last[name.nearest] = len(found)
         found.append((this, [track.number]))
     return found
+
+
+def described_video(
+    name: str,
+    size: tuple[int, int],
+    seconds: float,
+    frames: int,
+    warning: str,
+    appearances: Sequence[Appearance],
+) -> dict[str, Any]:
+    """What goes into JSON of a video: see docs/video.md. name: of the file. size: width and height."""
+    return {
+        "video": name,
+        "width": size[0],
+        "height": size[1],
+        "seconds": round(seconds, 3),
+        "frames": frames,
+        "warning": warning,
+        "appearances": [_rounded(appearance) for appearance in appearances],
+    }
+
+
+def appearances_csv(appearances: Sequence[Appearance]) -> str:
+    """A row each; names pass `csv_cell`."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, [field.name for field in fields(Appearance)], lineterminator="\n")
+    writer.writeheader()
+    for appearance in appearances:
+        row = _rounded(appearance)
+        writer.writerow(row | {key: csv_cell(row[key]) for key in ("name", "nearest")})
+    return out.getvalue()
 
 
 def _rounded(appearance: Appearance) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +42,18 @@ class Person:
 
     face: Face
     name: Name
+
+    def described(self) -> dict[str, Any]:
+        """What goes into JSON."""
+        return {
+            "known": self.name.known,
+            "name": self.name.shown,
+            "nearest": self.name.nearest,
+            "confidence": round(self.name.confidence, 4),
+            "similarity": round(self.name.similarity, 4),
+            "box": [round(edge, 1) for edge in self.face.box],
+            "landmarks": [[round(float(x), 1), round(float(y), 1)] for x, y in self.face.landmarks],
+        }
 
 
 class Recognizer:

@@ -11,7 +11,7 @@ from PIL import Image
 from castline.errors import ConfigError, DataError, optional_import
 from castline.photos.decode import Photo, PhotoSettings
 
-__all__ = ["Video", "is_video", "upright", "write_video"]
+__all__ = ["Video", "begins_video", "is_video", "upright", "write_video"]
 
 # FFmpeg's readers of the formats that videos come in. Playlists and the like, which name other files, stay shut.
 _FORMATS = "mov,matroska,avi,mpeg,mpegts,flv,asf,ogg"
@@ -35,16 +35,21 @@ def is_video(path: Path) -> bool:
     """Whether a file is a video rather than a photo: by how it begins, or, if that says nothing, by its name."""
     try:
         with path.open("rb") as file:
-            head = file.read(12)
+            begins = begins_video(file.read(12))
     except OSError:
         return False
-    if head.startswith(_STARTS) or (head[:4] == b"RIFF" and head[8:] == b"AVI "):
+    return path.suffix.lower() in _ENDINGS if begins is None else begins
+
+
+def begins_video(head: bytes) -> bool | None:
+    """Whether a file that begins with these 12 bytes is a video; False for a photo, None if they say neither."""
+    if head.startswith(_STARTS) or (head[:4] == b"RIFF" and head[8:12] == b"AVI "):
         return True
     if head[4:8] == b"ftyp":
-        return head[8:] not in _PICTURES
+        return head[8:12] not in _PICTURES
     if head.startswith((b"\xff\xd8", b"\x89PNG", b"GIF8", b"BM", b"II*\x00", b"MM\x00*", b"RIFF")):
         return False
-    return path.suffix.lower() in _ENDINGS
+    return None
 
 
 class Video:
