@@ -1,6 +1,7 @@
 """What the app keeps of one visitor: in memory, for as long as the page is open, and seen by nobody else."""
 
 import hashlib
+import secrets
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -59,10 +60,14 @@ class Correction:
 
 @dataclass
 class Session:
-    """enrolled: people for this visit. corrections: not written yet, by the picture's sha256 and the face's number."""
+    """uploads: what Identify shows, in the order in which it came. enrolled: people for this visit. corrections: not
+    written yet, by the picture's sha256 and the face's number. visitor: tells one visitor from another.
+    """
 
+    uploads: list[Upload] = field(default_factory=list)
     enrolled: list[Enrolled] = field(default_factory=list)
     corrections: dict[tuple[str, int], Correction] = field(default_factory=dict)
+    visitor: str = field(default_factory=lambda: secrets.token_hex(8))
 
 
 def session() -> Session:
