@@ -207,8 +207,8 @@ def load_dat(path: Path) -> dict[str, Tensor]:
 
     Raises: WeightsError when the file is another one or is cut short.
     """
-    with torch.device("meta"):  # names and shapes alone
-        net = DlibFaceResNet()
+    # Names and shapes alone. On the meta device torch would import its compiler for it, which takes seconds.
+    net = DlibFaceResNet()
     file = _Cursor(path)
     state: dict[str, Tensor] = {}
     for name, module in net.named_modules():  # in the order of the file: convolution, affine, convolution …
