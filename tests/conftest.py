@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from projects import cast, make_project, once, run, with_runs_of
 
 # A busy machine is no failure: nothing asserts how long something takes.
 settings.register_profile("unhurried", deadline=None)
@@ -47,3 +48,34 @@ def testdata() -> Path:
     if not folder.is_dir():
         pytest.skip(f"{folder} is absent: set CASTLINE_TESTDATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of this run of the tests, for what its processes share."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session")
+def base_models(shared: Path) -> Path:
+    """A project without photos whose base and reference model are there, which no photo changes."""
+
+    def make(folder: Path) -> None:
+        make_project(folder)
+        run(folder, "dvc", "repro", "reference", "base")
+
+    return once(shared / "base_models", make)
+
+
+@pytest.fixture(scope="session")
+def three_people(shared: Path, base_models: Path) -> Path:
+    """A project with six photos each of alma, bruno and chidi as batch one, up to its dataset and features."""
+
+    def make(folder: Path) -> None:
+        with_runs_of(base_models, make_project(folder))
+        photos = cast(shared / "photos of three people", ("alma", "bruno", "chidi"), 6)
+        run(folder, "castline", "data", "use", str(photos), "--batch", "one")
+        run(folder, "dvc", "repro", "dataset", "features")
+
+    return once(shared / "three_people", make)

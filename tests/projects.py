@@ -1,8 +1,11 @@
 """Projects of their own for tests: what git would bring along, in a folder where stages may run."""
 
+import fcntl
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import yaml
@@ -29,6 +32,23 @@ def make_project(folder: Path) -> Path:
         copy(ROOT / name, folder / name)
     subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
     return folder
+
+
+def once(folder: Path, make: Callable[[Path], None]) -> Path:
+    """`folder`, made by the first process that asks for it; others wait. It is read by tests and never written."""
+    done = folder.with_suffix(".done")
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            make(folder)
+            done.touch()
+    return folder
+
+
+def with_runs_of(ran: Path, folder: Path) -> Path:
+    """The project in `folder` knows what stages made in the project `ran`: with the same inputs they do not run."""
+    return shutil.copytree(ran / ".dvc/cache", folder / ".dvc/cache")
 
 
 def copy(source: Path, target: Path) -> None:

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from projects import ROOT, cast, make_project, run
+from projects import ROOT, run
 
 pytestmark = pytest.mark.slow
 
@@ -16,20 +16,11 @@ EXPERIMENTS = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("
 SMALLER = {"resnet50": ["training.start=scratch"], "seed": ["head.hidden=16"]}
 
 
-@pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project whose faces are found: no recipe changes them."""
-    folder = make_project(tmp_path_factory.mktemp("project"))
-    photos = cast(tmp_path_factory.mktemp("photos"), ("alma", "bruno", "chidi"), 6)
-    run(folder, "castline", "data", "use", str(photos), "--batch", "one")
-    run(folder, "dvc", "repro", "dataset")
-    return folder
-
-
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_a_recipe_runs(project: Path, tmp_path: Path, name: str) -> None:
+def test_a_recipe_runs(three_people: Path, tmp_path: Path, name: str) -> None:
+    """No recipe changes the faces that are found."""
     folder = tmp_path / "project"
-    shutil.copytree(project, folder, symlinks=True)
+    shutil.copytree(three_people, folder, symlinks=True)
     smaller = [override for word, overrides in SMALLER.items() if word in name for override in overrides]
     run(folder, "castline", "compose", f"experiment={name}", "training.folds=0", *smaller)
     run(folder, "dvc", "repro", "evaluate")

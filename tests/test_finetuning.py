@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from projects import cast, environment, make_project, run
+from projects import environment, run
 
 from castline import tables
 from castline.embedding.feature_tables import fingerprint
@@ -19,10 +19,9 @@ TUNED = ("training=last_block", "augmentation=light", "training.epochs=12", "tra
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = make_project(tmp_path_factory.mktemp("project"))
-    photos = cast(tmp_path_factory.mktemp("photos"), ("alma", "bruno", "chidi"), 6)
-    run(folder, "castline", "data", "use", str(photos), "--batch", "one")
+def project(three_people: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tuned") / "project"
+    shutil.copytree(three_people, folder, symlinks=True)
     run(folder, "castline", "compose", *TUNED)
     run(folder, "dvc", "repro", "dataset", "features")
     return folder

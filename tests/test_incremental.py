@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from projects import ROOT, cast, lighter, make_project, run
+from projects import ROOT, cast, lighter, make_project, run, with_runs_of
 
 from castline import tables
 
@@ -29,9 +29,10 @@ def committed(folder: Path, message: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def updated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
+def updated(base_models: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
     """A project after an incremental update, the bundle that it started from, and what the update printed."""
     folder = make_project(tmp_path_factory.mktemp("project"))
+    with_runs_of(base_models, folder)
     photos = tmp_path_factory.mktemp("photos")
     lighter(folder, ("onnx", "float16"))
     cast(photos / "old", KNOWN, 10)

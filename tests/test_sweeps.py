@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
-from projects import cast, environment, lighter, make_project, run
+from projects import cast, environment, lighter, make_project, run, with_runs_of
 
 pytestmark = pytest.mark.slow
 
@@ -44,9 +44,10 @@ def committed(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def project(base_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project as it is cloned, its sample imported by data.dvc, but smaller: three people, one file exported."""
     folder = make_project(tmp_path_factory.mktemp("project") / "project")
+    with_runs_of(base_models, folder)
     cast(folder / "sample/photos/first", ("alma", "bruno", "chidi"), 6)
     (folder / "conf/data.yaml").write_text(yaml.safe_dump({"data": {"batches": ["first"]}}))
     lighter(folder, epochs=5, folds=0)

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from projects import ROOT, cast, lighter, make_project, run
+from projects import ROOT, cast, lighter, make_project, run, with_runs_of
 
 from castline import tables
 from castline.scoring import Scorer
@@ -127,8 +127,9 @@ class Told:
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
+def told(base_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Told:
     folder = make_project(tmp_path_factory.mktemp("project"))
+    with_runs_of(base_models, folder)
     photos, remote = tmp_path_factory.mktemp("photos"), tmp_path_factory.mktemp("remote")
     lighter(folder, epochs=20, folds=0)
     one = cast(photos / "one", ("alma", "bruno", "chidi"), 6)

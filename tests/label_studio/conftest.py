@@ -9,17 +9,18 @@ from pathlib import Path
 import pytest
 from live_label_studio import Live, started
 from PIL import Image
-from projects import ROOT, cast, make_project
+from projects import ROOT, cast, make_project, with_runs_of
 
 from castline import project
 from castline.label_studio.server import CREDENTIALS
 
 
 @pytest.fixture(scope="session")
-def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+def live(base_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
     """Installed first if need be, which takes some minutes, once on a machine."""
     base = tmp_path_factory.mktemp("label_studio")
     folder, pile = make_project(base / "project"), base / "pile elsewhere"
+    with_runs_of(base_models, folder)
     (folder / "data.dvc").unlink()
     fill_pile(pile)
     before = Path.cwd()

@@ -1,12 +1,11 @@
 """One project whose pipeline has run, for every way of sharing it."""
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from projects import cast, lighter, make_project, run
-
-PEOPLE = ("alma", "bruno", "chidi")
+from projects import lighter, run
 
 
 @pytest.fixture(autouse=True)
@@ -29,15 +28,14 @@ class Shared:
 
 
 @pytest.fixture(scope="session")
-def ran(tmp_path_factory: pytest.TempPathFactory) -> Shared:
+def ran(three_people: Path, tmp_path_factory: pytest.TempPathFactory) -> Shared:
     """The whole pipeline, once for all tests here. Its cache is read by tests and never written."""
-    folder = make_project(tmp_path_factory.mktemp("ran"))
+    folder = shutil.copytree(three_people, tmp_path_factory.mktemp("ran") / "project", symlinks=True)
     lighter(folder)
-    photos = cast(tmp_path_factory.mktemp("photos"), PEOPLE, 6)
-    run(folder, "castline", "data", "use", str(photos), "--batch", "one")
+    run(folder, "castline", "compose")
     run(folder, "dvc", "repro")
     commit(folder)
-    return Shared(folder, photos)
+    return Shared(folder, (folder / "data/one").resolve())
 
 
 def commit(folder: Path) -> None:
