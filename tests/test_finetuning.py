@@ -15,7 +15,7 @@ from castline.embedding.feature_tables import fingerprint
 
 pytestmark = pytest.mark.slow
 
-TUNED = ("training=last_block", "augmentation=light", "training.epochs=12", "training.patience=12")
+TUNED = ("training=last_block", "augmentation=light", "training.epochs=8", "training.patience=8")
 
 
 @pytest.fixture(scope="module")

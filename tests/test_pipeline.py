@@ -414,20 +414,27 @@ def test_a_file_that_is_worse_than_allowed_stops_the_stage_or_is_left_out(projec
     ],
 )
 def test_too_little_data_stops_before_any_work(tmp_path: Path, people: dict[str, int], message: str) -> None:
-    """Also where `castline data` was not asked: folders and the list of batches made by hand."""
-    folder = make_project(tmp_path / "project")
-    (folder / "data.dvc").unlink()
+    folder = made_by_hand(tmp_path, "hand")
     (folder / "data" / "hand").mkdir(parents=True)
     for person, count in people.items():
         cast(folder / "data" / "hand", (person,), count)
-    (folder / "conf/data.yaml").write_text(yaml.safe_dump({"data": {"batches": ["hand"]}}))
-    run(folder, "castline", "compose")
     output = run(folder, "dvc", "repro", fails=True)
     assert message in output
     assert "Traceback" not in output
     assert not (folder / "build").exists()
-    (folder / "conf/data.yaml").write_text(yaml.safe_dump({"data": {"batches": ["absent"]}}))
-    run(folder, "castline", "compose")
+
+
+def made_by_hand(folder: Path, batch: str) -> Path:
+    """A project where `castline data` was not asked: the list of batches is somebody's own, and so are the folders."""
+    project = make_project(folder / "project")
+    (project / "data.dvc").unlink()
+    (project / "conf/data.yaml").write_text(yaml.safe_dump({"data": {"batches": [batch]}}))
+    run(project, "castline", "compose")
+    return project
+
+
+def test_a_batch_that_is_not_there_is_said(tmp_path: Path) -> None:
+    folder = made_by_hand(tmp_path, "absent")
     assert "data/absent: no such batch" in run(folder, "python", "stages/faces.py", "absent", fails=True)
 
 

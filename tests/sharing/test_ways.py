@@ -171,8 +171,15 @@ def test_through_a_shared_cache_nothing_is_copied_and_stages_write_no_link(
     assert stat.S_IMODE(table.stat().st_mode) == 0o444
 
     objects = {path: path.read_bytes() for path in (cache / "files").rglob("*") if path.is_file()}
-    run(second, "castline", "compose", "head.dropout=0.5")
-    assert ran_stages(run(second, "dvc", "repro", "evaluate")) == ["train", "evaluate"]
+    for folder, dropout in ((first, 0.25), (second, 0.5)):
+        run(folder, "castline", "compose", f"head.dropout={dropout}")
+    both = [  # at once
+        subprocess.Popen(["dvc", "repro", to], cwd=folder, env=environment(), stdout=subprocess.PIPE, text=True)
+        for folder, to in ((first, "train"), (second, "evaluate"))
+    ]
+    printed = [process.communicate(timeout=600)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], printed
+    assert [ran_stages(output) for output in printed] == [["train"], ["train", "evaluate"]]
     assert all(path.read_bytes() == body for path, body in objects.items())  # no stage wrote through a link
     new = [path for path in (cache / "files").rglob("*") if path.is_file() and path not in objects]
     assert {stat.S_IMODE(path.stat().st_mode) for path in new} == {0o444}
@@ -181,16 +188,6 @@ def test_through_a_shared_cache_nothing_is_copied_and_stages_write_no_link(
     run(first, "castline", "compose", "head.dropout=0.5")
     assert ran_stages(run(first, "dvc", "repro", "evaluate")) == []
     assert "0 are not here" in run(first, "castline", "share", "check", "--all")
-
-    for folder, dropout in ((first, 0.25), (second, 0.75)):
-        run(folder, "castline", "compose", f"head.dropout={dropout}")
-    both = [
-        subprocess.Popen(["dvc", "repro", "train"], cwd=folder, env=environment(), stdout=subprocess.PIPE, text=True)
-        for folder in (first, second)
-    ]
-    printed = [process.communicate(timeout=600)[0] for process in both]
-    assert [process.returncode for process in both] == [0, 0], printed
-    assert [ran_stages(output) for output in printed] == [["train"], ["train"]]
 
 
 def test_the_double_refuses_what_is_not_signed_for() -> None:
