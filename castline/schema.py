@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from castline import params
 from castline.curation.settings import CurationSettings, SplitSettings
 from castline.edge.recipes import PackageSettings
@@ -50,8 +48,7 @@ def check(path: Path) -> None:
 
     Raises: ConfigError.
     """
-    found = {str(key) for key in OmegaConf.load(path)}
-    if unknown := sorted(found - SECTIONS.keys()):
+    if unknown := sorted(params.load(path).keys() - SECTIONS.keys()):
         raise ConfigError(f"conf/: unknown sections {', '.join(unknown)}", f"known are {', '.join(SECTIONS)}")
     read: dict[str, Any] = {section: params.read(section, settings, path) for section, settings in SECTIONS.items()}
     check_licence("reference_model", read["reference_model"], read["licence"])

@@ -10,8 +10,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 import castline
 from castline import params, tables
 from castline.bundle import FOLDS, HEAD, MEMORY, Bundle, BundledFile, write_bundle
@@ -128,7 +126,7 @@ def provenance(base: dict[str, Any], scorer: Scorer, test_faces: int, int8: Any)
         "head": dict(scorer.settings),
         "dataset_sha256": sha256_of(BUILD / "dataset.parquet"),
         "git_commit": commit or None,
-        "params": OmegaConf.to_container(OmegaConf.load("params.yaml")),
+        "params": params.load(),
         "test_faces": test_faces,
         "int8": int8,
         "castline": castline.__version__,

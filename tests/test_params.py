@@ -8,6 +8,7 @@ import yaml
 from castline import params, project, schema
 from castline.errors import CastlineError, ConfigError
 from castline.evaluation.settings import ReportSettings
+from castline.export.settings import Allowance, ExportSettings
 from castline.faces.detection import DetectorSettings
 from castline.versions.tags import last_version
 
@@ -129,3 +130,42 @@ def test_a_report_compares_with_a_commit_or_with_nothing(tmp_path: Path, report:
     path.write_text(f"report: {report}\n")
     with pytest.raises(ConfigError, match="wanted is the commit"):
         params.read("report", ReportSettings, path)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"max_side": 1.5}, "detector.max_side: has to be a whole number, not 1.5"),
+        ({"max_side": True}, "detector.max_side: has to be a whole number, not True"),
+        ({"min_score": None}, "detector.min_score: has to be a number, not None"),
+        ({"paddings": 0.5}, "detector.paddings: has to be a list, not 0.5"),
+        ({"paddings": [0.5, "wide"]}, "detector.paddings[1]: has to be a number, not 'wide'"),
+        ({"file": {"a": 1}}, "detector.file: has to be text, not {'a': 1}"),
+        ({"name": "???"}, "detector.name: has to be text, not '???'"),
+        ({"colour": 1}, "detector.colour: there is no such key (keys of detector: name, min_score"),
+        ([1], "detector: has to be a mapping, not [1]"),
+    ],
+)
+def test_a_value_of_another_type_is_refused_by_its_key(values: object, message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)) as refused:
+        params.typed(values, DetectorSettings, "detector")
+    assert refused.value.next
+
+
+def test_values_are_taken_as_what_they_are_for() -> None:
+    written = yaml.safe_load("{name: 2024, min_score: 1e-1, max_overlap: 1, max_side: '640', paddings: [0, 1.5]}")
+    assert written["min_score"] == "1e-1", "YAML 1.1, as PyYAML reads it, takes this for text"
+    settings = params.typed(written, DetectorSettings, "detector")
+    assert settings == DetectorSettings("2024", 0.1, 1.0, (0.0, 1.5), 640)
+    with pytest.raises(ConfigError, match=re.escape("base_model.name: has to be set")):
+        params.typed({}, schema.SECTIONS["base_model"], "base_model")
+    allowance = params.typed({"allowance": {"int8": {"top1": 1}}}, ExportSettings, "export").allowance
+    assert allowance == {"int8": Allowance(top1=1.0)}
+
+
+@pytest.mark.parametrize("text", ["- a list", "{", "a: [", "\0"])
+def test_what_is_no_mapping_is_said(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match="castline compose writes it anew"):
+        params.load(path)

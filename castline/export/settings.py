@@ -19,7 +19,7 @@ FORMATS = tuple(FILES)
 INT8_WAYS = ("full", "mixed", "float_activations")
 
 
-@dataclass  # OmegaConf cannot fill a frozen one inside a mapping
+@dataclass(frozen=True)
 class Allowance:
     """Points, in percent, that a file may lose against the model on the test split: of top-1; of TPIR, each at its own
     threshold; and of any one person's accuracy. A single face, of all or of a person, is not counted as a loss of the
