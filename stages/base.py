@@ -70,4 +70,5 @@ def main(role: str) -> None:
 
 
 if __name__ == "__main__":
+    tables.without_pandas()
     main(sys.argv[1])

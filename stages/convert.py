@@ -119,4 +119,5 @@ def converted(folder: Path, settings: ExportSettings, train: Crops, rows: pa.Tab
 
 
 if __name__ == "__main__":
+    tables.without_pandas()
     main()

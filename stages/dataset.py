@@ -157,4 +157,5 @@ def unfit(path: Path, keys: Collection[tuple[str, object]], what: str) -> None:
 
 
 if __name__ == "__main__":
+    tables.without_pandas()
     main()

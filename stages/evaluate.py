@@ -219,4 +219,5 @@ def mistakes(evaluation: Evaluation, tested: list[dict[str, str]], found: Found)
 
 
 if __name__ == "__main__":
+    tables.without_pandas()
     main()

@@ -136,4 +136,5 @@ def provenance(base: dict[str, Any], scorer: Scorer, test_faces: int, int8: Any)
 
 
 if __name__ == "__main__":
+    tables.without_pandas()
     main()

@@ -7,9 +7,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from tqdm import tqdm
-
-from castline import machine, params, tables
+from castline import machine
 from castline.errors import DataError, exits_cleanly
 from castline.faces.detection import DetectorSettings
 from castline.faces.extract import extract
@@ -20,6 +18,12 @@ from castline.photos.decode import PhotoSettings
 
 @exits_cleanly
 def main(batch: str) -> None:
+    # Not above: each worker process imports this file anew, and needs none of them.
+    from tqdm import tqdm
+
+    from castline import params, tables
+
+    tables.without_pandas()
     photos = params.read("photos", PhotoSettings)
     detector = params.read("detector", DetectorSettings)
     folder = Path("data", check_name(batch))

@@ -8,7 +8,7 @@ python stages/features.py base BATCH         by the base model      → build/fe
 import sys
 from pathlib import Path
 
-from castline import params
+from castline import params, tables
 from castline.embedding.augment_settings import AugmentationSettings
 from castline.embedding.feature_tables import write_features
 from castline.errors import exits_cleanly
@@ -27,4 +27,5 @@ def main(role: str, batch: str) -> None:
 
 
 if __name__ == "__main__":
+    tables.without_pandas()
     main(*sys.argv[1:])

@@ -147,4 +147,5 @@ def summary(examples: Examples, train: Part, val: Part, fitted: Fitted) -> None:
 
 
 if __name__ == "__main__":
+    tables.without_pandas()
     main()

@@ -145,6 +145,46 @@ def test_a_stage_depends_on_the_params_it_reads(name: str) -> None:
     assert read - listed - shared <= free.get(name, set())
 
 
+@pytest.mark.parametrize("script", sorted((ROOT / "stages").glob("*.py")), ids=lambda path: path.stem)
+def test_no_stage_waits_for_pandas(script: Path) -> None:
+    """Each that has tables says so, as a program: imported, as workers and tests import it, it changes nothing."""
+    text = script.read_text()
+    assert ("tables.without_pandas()" in text) == ("tables" in text)
+    code = f"import sys; sys.path[0] = 'stages'; import {script.stem}; print('pandas' in sys.modules)"
+    assert run(sys.executable, "-c", code).stdout.strip() == "False"
+
+
+def test_tables_are_the_same_without_pandas(tmp_path: Path) -> None:
+    code = """
+import sys
+from pathlib import Path
+import numpy as np, pyarrow as pa
+from castline import tables
+if sys.argv[2] == "without":
+    tables.without_pandas()
+numbers = np.arange(6, dtype=np.float32).reshape(2, 3)
+rows = [{"batch": "b", "photo": "p", "reason": None, "detail": ""}]
+tables.write(Path(sys.argv[1], "rows"), tables.REJECTS, rows)
+columns = {"a": pa.array([True, None]), "b": tables.sparse_column(numbers, np.array([True, False])), "c": ["x", None]}
+table = pa.table(columns)
+tables.write(Path(sys.argv[1], "columns"), table.schema, columns | {"c": np.array(["x", None], object)})
+back = tables.read(Path(sys.argv[1], "columns"))
+there = back.filter(back.column("a").is_valid())
+print(tables.matrix(there, "b").tolist(), there.to_pylist(), back.take(pa.array([1])).to_pylist())
+print(np.asarray(back.column("b").is_valid()).tolist(), back.column("a").to_numpy().tolist())
+print(bool(sys.modules.get("pandas")), file=sys.stderr)
+"""
+    seen = []
+    for way in ("with", "without"):
+        folder = tmp_path / way
+        folder.mkdir()
+        done = run(sys.executable, "-c", code, str(folder), way)
+        assert done.returncode == 0, done.stderr
+        assert way == "with" or done.stderr.strip() == "False"
+        seen.append((done.stdout, {path.name: path.read_bytes() for path in folder.iterdir()}))
+    assert seen[0] == seen[1]
+
+
 def test_names_of_stages_are_those_of_the_design() -> None:
     assert list(STAGES) == [
         "faces", "reference", "embeddings", "dataset", "base", "features", "train", "evaluate", "convert", "export",
