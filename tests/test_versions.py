@@ -5,14 +5,15 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import gto.api
 import pytest
 import yaml
-from gto.constants import Action
 from gto.exceptions import GTOException
+from gto.tag import parse_name
 from huggingface_hub import ModelCard
 from projects import cast, environment, lighter, run
 
@@ -23,7 +24,7 @@ from castline.versions.facts import Facts, facts_at
 from castline.versions.git import check_root, git
 from castline.versions.listing import compare, describe, print_comparison, print_versions
 from castline.versions.release import release
-from castline.versions.tags import Registry, _Tag, promote, read_registry, rollback
+from castline.versions.tags import Action, Registry, _parsed, _Tag, promote, read_registry, rollback
 
 # A pipeline of one quick stage that leaves what the real one leaves.
 MAKE = """
@@ -292,6 +293,31 @@ def test_the_next_number(given: list[str], part: str, expected: str) -> None:
         for i, name in enumerate(given)
     ]
     assert Registry(tags).next(part) == expected
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(f"recognizer{rest}" for rest in (
+            "@v1.2.0", "@v1.2.0!", "@v1.2.0#1", "@v1.2.0!#12", "@v1.2", "@1.2.0", "@v01.2.0", "@v1.2.0-rc.1",
+            "@v1.2.0-rc.01", "@v1.2.0+build.7", "@v1.2.0-rc.1+b!", "@v1.2.0 ", "@v1.2.0!!", "@latest", "@deprecated",
+            "@created", "@", "", "#prod", "#prod#3", "#prod!#4", "#prod!", "#a/b-c_d#2", "#-a#1", "#a-#1", "#a b",
+            "#prod#", "#prod#x", "##1", "#é", "#prod#1#2", "#prod@v1.2.0", "@v1.2.0#prod",
+        )),
+        "other@v1.0.0", "Recognizer@v1.0.0", "recognizers@v1.0.0", "x/recognizer@v1.0.0", "models=recognizer#prod#1",
+    ],
+)  # fmt: skip
+def test_tags_are_read_as_gto_reads_them(name: str) -> None:
+    said = parse_name(name, raise_on_fail=False)
+    what = said.get("version") or said.get("stage")
+    theirs = (said["action"].name, what, said.get("counter", 0)) if what and said["name"] == "recognizer" else None
+    ours = _parsed(name)
+    assert (ours and (ours[0].name, *ours[1:])) == theirs
+
+
+def test_reading_tags_does_not_import_gto() -> None:
+    code = "import sys, castline.versions.tags; print('gto' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
 
 
 @pytest.mark.parametrize(

@@ -4,18 +4,17 @@
     recognizer@v1.2.0!    taken back         recognizer#prod!#4    taken out of it
 
 Tags are read here, one by one, because they may come from anybody: GTO stops at the first that contradicts another.
-They are written by GTO. The order is by date, as GTO and `dvc artifacts get --stage` have it, and dates are whole
-seconds: see `_wait_for_a_later_second`.
+They are written by GTO, imported only then, for it takes half a second. The order is by date, as GTO and `dvc artifacts
+get --stage` have it, and dates are whole seconds: see `_wait_for_a_later_second`.
 """
 
+import re
 import time
 from dataclasses import dataclass
+from enum import Enum
 from functools import cached_property
 
-from gto.api import assign
-from gto.constants import Action, name_re
-from gto.tag import name_tag, parse_name
-from gto.versions import SemVer
+from semver import Version as SemVer
 
 from castline.errors import CastlineError
 from castline.versions.git import git, git_says_yes
@@ -23,6 +22,7 @@ from castline.versions.git import git, git_says_yes
 __all__ = [
     "ARTIFACT",
     "LOOK_AT_TAGS",
+    "Action",
     "Registry",
     "Version",
     "last_version",
@@ -40,6 +40,17 @@ _FORMAT = "%00".join(
 # More than this is not two people's clocks that differ a little.
 _PATIENCE = 5
 LOOK_AT_TAGS = f"castline versions, and git tag --list '{ARTIFACT}*' for one that GTO may not have made"
+_NAME = r"[a-zA-Z0-9](?:[a-zA-Z0-9-/_]*[a-zA-Z0-9])?"
+_TAG = re.compile(rf"{ARTIFACT}(?:@(?P<version>v[^!#\n]+)|#(?P<stage>{_NAME}))(?P<cancel>!?)(?:#(?P<counter>[0-9]+))?")
+
+
+class Action(Enum):
+    """What a tag does: with a version, or with a version and a stage."""
+
+    REGISTER = "register"
+    DEREGISTER = "deregister"
+    ASSIGN = "assign"
+    UNASSIGN = "unassign"
 
 
 @dataclass(frozen=True)
@@ -80,7 +91,7 @@ class Registry:
                 found[tag.what] = Version(tag.what, tag.commit, tag.date)
             elif tag.action is Action.DEREGISTER:
                 found.pop(tag.what, None)
-        return {name: found[name] for name in sorted(found, key=SemVer, reverse=True)}
+        return {name: found[name] for name in sorted(found, key=_number, reverse=True)}
 
     def find(self, name: str) -> Version:
         """The version of that name.
@@ -101,9 +112,8 @@ class Registry:
 
         Before the first stands v0.0.0. A number that was taken back is not given again.
         """
-        given = [SemVer(tag.what) for tag in self.tags if tag.action is Action.REGISTER]
-        highest = SemVer.parse(max(given, default=SemVer("v0.0.0")).version)
-        return f"v{highest.next_version(part)}"
+        given = [_number(tag.what) for tag in self.tags if tag.action is Action.REGISTER]
+        return f"v{max(given, default=SemVer(0)).next_version(part)}"
 
     @cached_property
     def stages(self) -> list[str]:
@@ -150,7 +160,7 @@ class Registry:
 
 def tag_of(version: str) -> str:
     """The tag of a version in git, such as recognizer@v1.2.0."""
-    return name_tag(Action.REGISTER, ARTIFACT, version=version, simple=True)  # type: ignore[no-any-return]
+    return f"{ARTIFACT}@{version}"
 
 
 def read_registry() -> Registry:
@@ -164,14 +174,29 @@ def read_registry() -> Registry:
         # As GTO has it: a tag without a message is somebody's bookmark.
         if (kind, target_kind) != ("tag", "commit") or not date:
             continue
-        try:
-            parsed = parse_name(name, raise_on_fail=False)
-        except ValueError:  # a counter of thousands of digits
-            continue
-        if parsed.get("name") == ARTIFACT and "action" in parsed and ("version" in parsed or "stage" in parsed):
-            what = parsed.get("version") or parsed["stage"]
-            tags.append(_Tag(parsed["action"], what, commit, int(date), parsed.get("counter", 0)))
+        if parsed := _parsed(name):
+            action, what, counter = parsed
+            tags.append(_Tag(action, what, commit, int(date), counter))
     return Registry(sorted(tags, key=lambda tag: (tag.date, tag.counter)))
+
+
+def _parsed(name: str) -> tuple[Action, str, int] | None:
+    """What a tag does, the version or stage, and its counter; None for one that is not of GTO's grammar."""
+    match = _TAG.fullmatch(name)
+    try:
+        counter = int(match["counter"] or 0) if match else 0
+    except ValueError:  # of thousands of digits
+        return None
+    if match and match["stage"]:
+        return Action.UNASSIGN if match["cancel"] else Action.ASSIGN, match["stage"], counter
+    if match and SemVer.is_valid(match["version"][1:]):
+        return Action.DEREGISTER if match["cancel"] else Action.REGISTER, match["version"], counter
+    return None
+
+
+def _number(version: str) -> SemVer:
+    """What versions are ordered by, of one such as v1.2.0."""
+    return SemVer.parse(version.removeprefix("v"))
 
 
 def last_version() -> Version | None:
@@ -192,7 +217,7 @@ def promote(version: str, stage: str) -> str | None:
     registry = read_registry()
     found = registry.find(version)
     # GTO's grammar lets a//b pass, which git would make another name of.
-    if not (name_re.fullmatch(stage) and git_says_yes("check-ref-format", f"refs/tags/{ARTIFACT}#{stage}#1")):
+    if not (re.fullmatch(_NAME, stage) and git_says_yes("check-ref-format", f"refs/tags/{ARTIFACT}#{stage}#1")):
         known = f"; stages so far: {_listed(registry.stages)}" if registry.stages else ""
         raise CastlineError(
             f"{stage!r} is no name for a stage: letters, digits, - _ / and a letter or digit at both ends{known}",
@@ -224,6 +249,8 @@ def rollback(stage: str) -> tuple[str, str]:
 
 
 def _assign(registry: Registry, version: Version, stage: str, message: str) -> None:
+    from gto.api import assign
+
     _wait_for_a_later_second(registry, stage)
     try:
         # force: the version may have been in the stage before.
