@@ -2,9 +2,10 @@
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.abc import MetaPathFinder
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pyarrow as pa
@@ -167,12 +168,15 @@ def without_pandas() -> None:
     sys.meta_path.insert(0, _NoPandas())
 
 
-class _NoPandas(MetaPathFinder):
-    """(Not None in sys.modules, which Cython, and so pyarrow, takes for the module.)"""
+class _NoPandas(MetaPathFinder, Loader):
+    """Finds pandas, and cannot load it. (None in sys.modules Cython, and so pyarrow, takes for the module; PyTorch asks
+    where pandas is, and expects an answer.)"""
 
-    def find_spec(self, fullname: str, path: object, target: object = None) -> None:
-        if fullname == "pandas":
-            raise ModuleNotFoundError(f"No module named {fullname!r}", name=fullname)
+    def find_spec(self, fullname: str, path: object, target: object = None) -> ModuleSpec | None:
+        return ModuleSpec(fullname, self) if fullname == "pandas" else None
+
+    def create_module(self, spec: ModuleSpec) -> NoReturn:
+        raise ModuleNotFoundError(f"No module named {spec.name!r}", name=spec.name)
 
 
 def check_same_rows(a: pa.Table, b: pa.Table) -> None:

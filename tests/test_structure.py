@@ -157,11 +157,13 @@ def test_no_stage_waits_for_pandas(script: Path) -> None:
 def test_tables_are_the_same_without_pandas(tmp_path: Path) -> None:
     code = """
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 import numpy as np, pyarrow as pa
 from castline import tables
 if sys.argv[2] == "without":
     tables.without_pandas()
+    find_spec("pandas")  # as PyTorch does: it does not expect an error
 numbers = np.arange(6, dtype=np.float32).reshape(2, 3)
 rows = [{"batch": "b", "photo": "p", "reason": None, "detail": ""}]
 tables.write(Path(sys.argv[1], "rows"), tables.REJECTS, rows)
