@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import streamlit as st
 
 from castline import params, project
@@ -161,8 +162,6 @@ def _tell_doubts(context: Context, model: Model, draft: _Draft, chosen: Sequence
         st.info("There is no face to go on with yet.")
         return
     others = [one for one in context.session.enrolled if one.name != draft.name.strip()]
-    import numpy as np
-
     try:
         found = doubts(cast_of(model, others), _curation(), np.stack([one.face.raw for one in chosen]))
     except CastlineError as error:
