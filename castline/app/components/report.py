@@ -1,18 +1,12 @@
 """A report in a frame that lets it do nothing: no script, no form, no address of the app's, nothing loaded."""
 
 import base64
-from pathlib import Path
 
-import streamlit as st
+from castline.app.components import load
 
 __all__ = ["address", "show_report"]
 
-_HERE = Path(__file__).parent
-_frame = st.components.v2.component(
-    "castline_report",
-    js=(_HERE / "report.js").read_text(encoding="utf-8"),
-    css=(_HERE / "report.css").read_text(encoding="utf-8"),
-)
+_frame = load("report")
 # A report of ours says the same of itself. A version's report may be somebody else's. The browser heeds it before it
 # reads on, and passes over the document type that the report brings.
 _CLOSED = (
