@@ -64,7 +64,7 @@ def _ask_for_model(settings: AppSettings) -> tuple[str, Path | None]:
         return " · ".join((name, *(short(stage) for stage in versions[name].stages))) if name in versions else _here
 
     _here = "the working folder's"
-    name = st.selectbox("Model", names, first, say, key=_MODEL, disabled=len(names) == 1)
+    name = st.selectbox("Model", names, first, say, key=_MODEL)
     if name not in versions:
         return WORKSPACE, Path(settings.bundle)
     found = _fetches().bundle(versions[name])

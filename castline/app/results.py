@@ -167,8 +167,8 @@ def file_name(name: str, ending: str) -> str:
     'Anna_Bruno.csv'
     """
     stem = re.split(r"[/\\]", name)[-1].rsplit(".", 1)[0]
-    stem = re.sub(r"[^\w-]+", "_", shown(stem).replace("\ufffd", "_"))[:60].strip("_")
-    if not stem or re.fullmatch(r"con|prn|aux|nul|(com|lpt)\d", stem, re.IGNORECASE):
+    stem = re.sub(r"[^\w-]+", "_", shown(stem).replace("\ufffd", "_"))[:60].strip("_-")
+    if not stem or re.fullmatch(r"con|prn|aux|nul|(com|lpt)[\d¹²³]", stem, re.IGNORECASE):
         stem = f"castline_{stem}".rstrip("_")
     return f"{stem}{ending}"
 

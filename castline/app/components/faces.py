@@ -15,8 +15,8 @@ _mount = load("faces")
 def faces(
     key: str, picture: Picture, people: Sequence[Person], chosen: int | None, on_chosen: Callable[[], None]
 ) -> None:
-    """Show a picture. chosen: the face that is marked, from 0. on_chosen: called when a visitor chose another, which
-    is then `st.session_state[key].chosen`.
+    """Show a picture. chosen: the face that is marked, from 0. on_chosen: called when a visitor chose one, which is
+    then in `st.session_state[key].chosen`.
     """
     frames = []
     for person in people:

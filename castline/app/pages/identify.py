@@ -152,7 +152,7 @@ def _show_results(context: Context, model: Model) -> None:
         with st.container(border=True):
             ended = job.ended.is_set()
             with st.container(horizontal=True, vertical_alignment="center"):
-                st.subheader(plain(short(upload.name, 60)), anchor=False)
+                st.header(plain(short(upload.name, 60)), anchor=False)
                 st.button(
                     "Remove" if ended else "Cancel",
                     key=f"identify-remove-{upload.sha256}",
@@ -265,7 +265,7 @@ def _choose_face(upload: Upload, people: Sequence[Person]) -> int:
     key, numbers = _choice(upload), range(len(people))
     if st.session_state.get(key) not in numbers:
         st.session_state[key] = 0
-    chosen = st.pills("Faces, from left to right", numbers, format_func=called, required=True, key=key)
+    chosen = st.pills("Faces, from left to right", numbers, format_func=called, required=True, key=key, wrap=True)
     return 0 if chosen is None else chosen
 
 
@@ -274,9 +274,9 @@ def _show_face(context: Context, cast: Cast, upload: Upload, picture: Picture, p
     with st.container(horizontal=True):
         st.image(face.chip, width=112, alt=f"Face {index + 1}")
         with st.container(width="stretch"):
-            st.markdown(f"#### {plain(short(name.shown))}")
+            st.markdown(f"### {plain(short(name.shown))}")
             if name.known:
-                st.markdown(f"Confidence {certainty(name.confidence)}")
+                st.markdown(plain(f"Confidence {certainty(name.confidence)}"))
             st.caption(results.verdict(name, cast))
     st.markdown("**Nearest people**" if name.known else "**Nearest people**, if it were somebody of the cast")
     for nearest, confidence in results.nearest(name, cast.people):
@@ -335,7 +335,7 @@ def _show_table(footage: Footage) -> None:
                 "Who": [plain(short(one.label)) for one in seen],
                 "From": [clock(one.start) for one in seen],
                 "To": [clock(one.end) for one in seen],
-                "Confidence": [certainty(one.confidence) if one.known else "" for one in seen],
+                "Confidence": [plain(certainty(one.confidence)) if one.known else "" for one in seen],
             }
         )
         with st.container(horizontal=True):
