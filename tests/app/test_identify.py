@@ -46,10 +46,8 @@ def raw_of(model: Model, number: int) -> NDArray[np.float32]:
     """Of a face: 0 to 3 are the model's own people, another is like nobody."""
     scorer = model.cast.scorer
     assert scorer.gallery is not None
-    if number < len(scorer.people):
-        return scorer.gallery[number]
-    away = np.random.default_rng(number).normal(size=scorer.mean.size).astype(np.float32)
-    return scorer.mean + np.float32(1000) * away
+    far = scorer.mean + 1000 * np.random.default_rng(number).normal(size=scorer.mean.size)
+    return np.asarray([*scorer.gallery, far][min(number, len(scorer.people))], np.float32)
 
 
 def picture_of(model: Model, numbers: Sequence[int]) -> Picture:

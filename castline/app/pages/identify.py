@@ -196,11 +196,11 @@ def _show_state(job: Job, slot: DeltaGenerator) -> None:
 @st.fragment(run_every=_AGAIN)
 def _look_again(pending: Sequence[tuple[Job, DeltaGenerator]]) -> None:
     """Follow what has not ended; once something has, the page is drawn anew."""
+    for job, slot in pending:
+        _show_state(job, slot)
     pending[0][0].wait(_WAIT)
     if any(job.ended.is_set() for job, _ in pending):
         st.rerun()
-    for job, slot in pending:
-        _show_state(job, slot)
 
 
 @st.fragment
@@ -233,7 +233,6 @@ def _show_picture(context: Context, model: Model, cast: Cast, upload: Upload, pi
     with right:
         if people:
             chosen = _choose_face(upload, people)
-            st.divider()
             _show_face(context, cast, upload, picture, people[chosen], chosen)
     with left:
         place = f"identify-faces-{upload.sha256}"
