@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
-from projects import cast, make_project, once, run, with_runs_of
+from projects import cast, make_project, odd_photos, once, run, with_runs_of
 
 # A busy machine is no failure: nothing asserts how long something takes.
 settings.register_profile("unhurried", deadline=None)
@@ -79,3 +79,16 @@ def three_people(shared: Path, base_models: Path) -> Path:
         run(folder, "dvc", "repro", "dataset", "features")
 
     return once(shared / "three_people", make)
+
+
+@pytest.fixture(scope="session")
+def whole(shared: Path) -> Path:
+    """A project of four people as batch one whose pipeline has run; repro.log is what was said. To be copied."""
+
+    def make(folder: Path) -> None:
+        make_project(folder)
+        photos = odd_photos(shared / "photos of four people")
+        run(folder, "castline", "data", "use", str(photos), "--batch", "one")
+        (folder / "repro.log").write_text(run(folder, "dvc", "repro"))
+
+    return once(shared / "whole", make)

@@ -11,6 +11,7 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).parents[1]
+PEOPLE = ("alma", "bruno", "chidi", "edda")
 TREE = (
     "conf",
     "labels",
@@ -76,6 +77,17 @@ def cast(folder: Path, people: tuple[str, ...], each: int, batch: str = "first")
     for person in people:
         for path in sorted((ROOT / "sample" / "photos" / batch / person).iterdir())[:each]:
             copy(path, folder / person / path.name)
+    return folder
+
+
+def odd_photos(folder: Path) -> Path:
+    """Four people, a stranger, a file twice, and what is no photo."""
+    cast(folder, PEOPLE, 10)
+    copy(ROOT / "sample" / "photos" / "first" / "_strangers" / "mirela", folder / "_strangers" / "mirela")
+    (folder / "alma" / "again.jpg").write_bytes((folder / "alma" / "alma_01.jpg").read_bytes())
+    (folder / "bruno" / "page.jpg").write_text("<html>404</html>")
+    (folder / "chidi" / "empty.jpg").touch()
+    (folder / "lost.jpg").write_bytes((folder / "edda" / "edda_01.jpg").read_bytes())
     return folder
 
 

@@ -45,8 +45,9 @@ def cast_of(model: Model, enrolled: Sequence[Enrolled]) -> Cast:
     """The model's cast and, after its own people, those of `enrolled` whose embeddings are this model's.
 
     Each is imprinted (see castline.training.incremental.extended) and has the mean of their faces in the gallery, so
-    that similarity and threshold work for them as for everybody; what the model says of its own people's similarity
-    stays what it is. Somebody enrolled twice is one person with all of those faces.
+    that similarity and threshold work for them as for everybody, and it is by similarity that they are named; what the
+    model says of its own people's similarity stays what it is. Somebody enrolled twice is one person with all of those
+    faces.
 
     Raises: ConfigError for a name that the model knows: without training it could not learn more of them, only be
     pulled towards a few photos; BundleError when it has no gallery.
@@ -162,7 +163,7 @@ def _cast(asked: _Asked) -> Cast:
     larger = extended(scorer, list(asked.raw), _known(asked.model, new.features), new, {})
     # As of one face each, the means of the model's own people stay what they are.
     once = dict.fromkeys(scorer.people, 1)
-    return replace(cast, scorer=with_gallery(larger, new, scorer.metric, scorer, once))
+    return replace(cast, scorer=with_gallery(larger, new, scorer.metric, scorer, once), newcomers=len(asked.raw))
 
 
 def _known(model: Model, raw: NDArray[np.float32]) -> Part:

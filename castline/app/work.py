@@ -114,7 +114,7 @@ class Workers:
         said: dict[str, Any] = {"do": "picture", "megapixels": limits.megapixels}
         blobs, people = [data], ""
         if cast is not None:
-            named = {"temperature": cast.temperature, "threshold": cast.threshold, "by": cast.by}
+            named = {name: getattr(cast, name) for name in ("temperature", "threshold", "by", "newcomers")}
             said |= {"do": "video", "minutes": limits.video_minutes, **named}
             blobs += [cast.scorer.to_bytes()]
             people = f"{hashlib.sha256(blobs[1]).hexdigest()} {named}"

@@ -192,7 +192,8 @@ def _video(recognizer: Recognizer, data: bytes, head: bytes, said: Any, connecti
                 stills[track] = apart, _jpeg(align(photo.image, landmarks), _CHIP_SIDE)
 
     before = recognizer.cast
-    recognizer.cast = Cast(Scorer.from_bytes(head), said["temperature"], said["threshold"], said["by"])
+    named = (said["temperature"], said["threshold"], said["by"], said["newcomers"])
+    recognizer.cast = Cast(Scorer.from_bytes(head), *named)
     try:
         timeline = watch(recognizer, data, told=tell, seen=keep)
     except MissingExtra as error:

@@ -43,13 +43,16 @@ class Cast:
     """Names for raw embeddings. To be shared between threads as one likes.
 
     scorer: the head. temperature: what makes its scores probabilities. threshold: below it a face is unknown; None
-    names everybody. by: what is held against the threshold, similarity or confidence.
+    names everybody. by: what is held against the threshold, similarity or confidence. newcomers: how many of the last
+    people were added without training. Scores were not trained to tell them from the others, so it is similarity that
+    does: of a face that is most similar to one of them, it is the name; of others, it never is.
     """
 
     scorer: Scorer
     temperature: float = 1.0
     threshold: float | None = None
     by: str = "similarity"
+    newcomers: int = 0
 
     @classmethod
     def read(cls, folder: Path, bundle: Bundle, file: str, threshold: float | None = None) -> "Cast":
@@ -91,10 +94,12 @@ class Cast:
         """
         possible = np.array([person not in but for person in self.people])
         (embedding,), (scores,) = self.scorer(raw[np.newaxis], self.temperature)
-        best = int(np.where(possible, scores, -1).argmax())
         if similarities is None:
             similarities = self.similarities(raw)
         similarity = float(similarities[possible].max())
+        if self.newcomers and self.by == "similarity":
+            scores = self._with_newcomers(scores, int(np.where(possible, similarities, -np.inf).argmax()))
+        best = int(np.where(possible, scores, -1).argmax())
         held = float(scores[best]) if self.by == "confidence" else similarity
         return Name(
             known=self.threshold is None or held >= self.threshold,
@@ -104,6 +109,16 @@ class Cast:
             scores=scores,
             embedding=embedding,
         )
+
+    def _with_newcomers(self, scores: NDArray[np.float32], likest: int) -> NDArray[np.float32]:
+        """Scores (P,) in which a newcomer comes first if, and only if, it is `likest`, the most similar of all."""
+        first = len(self.people) - self.newcomers
+        highest = scores.max() if likest >= first else scores[:first].max()
+        changed = scores.copy()
+        changed[first:] = np.minimum(changed[first:], np.nextafter(highest, np.float32(0)))
+        if likest >= first:
+            changed[likest] = np.nextafter(highest, np.float32(2))
+        return np.asarray(changed / changed.sum(), np.float32)
 
 
 def measured(folder: Path, bundle: Bundle, file: str) -> BundledFile:
