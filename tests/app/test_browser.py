@@ -135,7 +135,7 @@ def test_somebody_enrolled_is_named_at_once_and_for_this_visit_only(
 
     other = browser.new_context().new_page()
     other.goto(address)
-    expect(other.get_by_text("Nothing at hand?")).to_be_visible()
+    expect(other.get_by_text("Names and confidences appear here.")).to_be_visible()
     give(other, sample / "scenes" / SCENE)
     assert "unknown" in faces(other)[1]
     other.context.close()
