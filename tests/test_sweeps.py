@@ -104,6 +104,7 @@ def test_a_study_goes_on_after_an_interrupt_and_a_kill_and_its_winner_is_applied
         (trial,) = psutil.Process(tuning.pid).children()
         tuning.send_signal(how)
         if how == signal.SIGKILL:
+            os.killpg(trial.pid, signal.SIGSTOP)  # however long the next command takes, it is at work
             tuning.wait()
             assert "a trial of trial is at work" in run(project, *command, "--trials", "9", fails=True)
             os.killpg(trial.pid, signal.SIGKILL)
