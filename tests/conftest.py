@@ -20,7 +20,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 # Modules that take longest start first: one that started last would run alone.
 LONGEST = (
     "test_pipeline", "test_sweeps", "test_ways", "test_versions", "test_experiments", "test_incremental",
-    "test_forget", "test_structure", "test_finetuning", "test_live", "test_export", "test_finetune",
+    "test_forget", "test_structure", "test_browser", "test_finetuning", "test_live", "test_export", "test_finetune",
 )  # fmt: skip
 
 
