@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import requests
 import yaml
 from app_browser import chromium, serious, served, settled
 from playwright.sync_api import Browser, Page, expect
@@ -163,6 +164,23 @@ def test_a_correction_waits_and_is_written_as_a_label_when_asked(page: Page, fol
     assert written.stem in yaml.safe_load((folder / "params.yaml").read_text())["data"]["batches"]
     (picture,) = (folder / "deliveries" / written.stem).iterdir()
     assert picture.read_bytes() == (sample / "scenes" / SCENE).read_bytes()
+
+
+def test_the_pages_of_others_get_nothing_from_it(address: str) -> None:
+    """No upload without the page's token, and no session for a page from elsewhere."""
+    upload = requests.put(f"{address}/_stcore/upload_file/a/b", files={"file": b"x"}, timeout=30)
+    assert upload.status_code == 403
+    shake = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "a" * 22 + "==",
+    }
+    for origin, status in (("http://elsewhere.example", 403), (address, 101)):
+        with requests.get(
+            f"{address}/_stcore/stream", headers={**shake, "Origin": origin}, stream=True, timeout=30
+        ) as answer:
+            assert answer.status_code == status
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
