@@ -156,7 +156,7 @@ def test_nothing_of_an_upload_is_kept(workers: Workers, model: Model, sample: Pa
 def asked(model: Model, data: bytes) -> work._Task:
     """A video, as a process is told of it."""
     said = {"do": "video", "folder": str(model.folder), "file": model.file, "key": model.key, "megapixels": 80.0}
-    named = {"minutes": 15.0, "temperature": 1.0, "threshold": None, "by": "similarity"}
+    named = {"minutes": 15.0, "temperature": 1.0, "threshold": None, "by": "similarity", "newcomers": 0}
     return work._Task("", Job(), Message(said | named, [data, model.cast.scorer.to_bytes()]), "", True, set())
 
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -163,7 +164,7 @@ def test_a_lone_face_is_whose_folder_it_lies_in(root: Path, server: Backend) -> 
 
 def test_who_is_unknown_is_left_to_name(sample: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recognizer = sample_recognizer(sample)
-    monkeypatch.setattr(recognizer, "threshold", 2.0)
+    monkeypatch.setattr(recognizer, "cast", replace(recognizer.cast, threshold=2.0))
     answer = Prelabeller(recognizer, "castline-1", root)([task("pile/alma_01.jpg")])
     assert labels(answer.results[0]) == [UNNAMED]
 
