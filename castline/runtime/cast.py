@@ -98,7 +98,8 @@ class Cast:
             similarities = self.similarities(raw)
         similarity = float(similarities[possible].max())
         if self.newcomers and self.by == "similarity":
-            scores = self._with_newcomers(scores, int(np.where(possible, similarities, -np.inf).argmax()))
+            likest = int(np.where(possible, similarities, -np.inf).argmax())
+            scores = self._with_newcomers(np.where(possible, scores, np.float32(0)), likest)
         best = int(np.where(possible, scores, -1).argmax())
         held = float(scores[best]) if self.by == "confidence" else similarity
         return Name(

@@ -36,6 +36,17 @@ def test_a_newcomer_is_named_if_and_only_if_nobody_is_more_similar(seed: int, ne
     assert name.similarity == before.similarity and name.known == before.known
 
 
+@given(st.integers(0, 5000), st.integers(0, 2))
+def test_whom_it_cannot_be_brings_no_newcomer_forward(seed: int, excluded: int) -> None:
+    cast, raw = made(seed, 2)
+    but = [PEOPLE[excluded]]
+    similar = {name: value for name, value in zip(PEOPLE, cast.similarities(raw), strict=True) if name not in but}
+    likest = max(similar, key=lambda name: similar[name])
+    nearest = cast.name(raw, but=but).nearest
+    assert nearest not in but
+    assert (nearest == likest) if likest in PEOPLE[3:] else (nearest in PEOPLE[:3])
+
+
 def test_by_confidence_newcomers_are_as_others() -> None:
     for seed in range(20):
         cast, raw = made(seed, 2)
