@@ -62,7 +62,7 @@ def main() -> None:
 
     if options.install:
         with measured("install"):
-            run(folder, "-c", "from castline.label_studio.environment import environment; environment()")
+            run(folder, "-c", "from castline.label_studio.environment import LABEL_STUDIO; LABEL_STUDIO.made()")
         with measured("empty database"):
             run(folder, "-c", "from castline.label_studio.environment import database; database()")
     castline(folder, "data", "use", str(pile), "--batch", BATCH)

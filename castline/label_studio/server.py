@@ -24,8 +24,9 @@ from dataclasses import asdict, dataclass
 from ipaddress import ip_address
 from pathlib import Path
 
+from castline.environments import clean
 from castline.errors import CastlineError
-from castline.label_studio.environment import clean, database, environment
+from castline.label_studio.environment import LABEL_STUDIO, database
 
 __all__ = ["CREDENTIALS", "SERVED", "Credentials", "credentials", "running", "start"]
 
@@ -91,7 +92,7 @@ def start(port: int = 8090, host: str = "127.0.0.1", allow_backend: bool = False
 
     Raises: CastlineError when it cannot be installed, the port is taken, or it does not come up.
     """
-    made = environment()
+    made = LABEL_STUDIO.made()
     _HOME.mkdir(parents=True, exist_ok=True)
     _HOME.chmod(0o700)
     with _LOCK.open("w") as lock:

@@ -1,93 +1,13 @@
-"""The server's environment and its first start, with a double of uv that installs nothing."""
+"""The server's first start, and what it is told, without a server."""
 
 import json
-import multiprocessing
-import os
-from importlib import resources
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 import pytest
 
 from castline.errors import CastlineError
-from castline.label_studio import environment, server
-
-UV = """#!/bin/sh
-echo called >> "$UV_DOUBLE/calls"
-if [ -e "$UV_DOUBLE/fails" ]; then echo "no route to host" >&2; exit 2; fi
-sleep 0.2
-"""
-
-
-@pytest.fixture
-def double(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with uv's double and what it was called for; the cache is beside it."""
-    folder = tmp_path / "uv"
-    folder.mkdir()
-    (folder / "uv").write_text(UV)
-    (folder / "uv").chmod(0o755)
-    monkeypatch.setattr(environment, "_uv", lambda: str(folder / "uv"))
-    monkeypatch.setenv("UV_DOUBLE", str(folder))
-    monkeypatch.setenv("CASTLINE_CACHE", str(tmp_path / "cache"))
-    return folder
-
-
-def calls(double: Path) -> int:
-    path = double / "calls"
-    return len(path.read_text().splitlines()) if path.exists() else 0
-
-
-def test_it_is_made_once_and_again_where_an_installation_was_killed(double: Path) -> None:
-    made = environment.environment()
-    assert (made / "bin" / "python").exists()
-    assert environment.environment() == made == environment.folder()
-    assert calls(double) == 1
-    (made / ".complete").unlink()  # as a kill leaves it
-    (made / "half").touch()
-    environment.environment()
-    assert calls(double) == 2
-    assert not (made / "half").exists()
-
-
-def test_two_that_ask_at_once_get_one(double: Path) -> None:
-    context = multiprocessing.get_context("fork")
-    both = [context.Process(target=environment.environment) for _ in range(2)]
-    for one in both:
-        one.start()
-    for one in both:
-        one.join()
-    assert [one.exitcode for one in both] == [0, 0]
-    assert calls(double) == 1
-
-
-def test_a_failed_installation_is_said_and_tried_again(double: Path) -> None:
-    (double / "fails").touch()
-    for _ in range(2):
-        with pytest.raises(CastlineError, match=r"(?s)no route to host.*package index"):
-            environment.environment()
-    (double / "fails").unlink()
-    assert environment.environment().is_dir()
-    assert calls(double) == 3
-
-
-def test_no_room_is_said_before_anything_is_fetched(double: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(environment, "_NEEDED", 1 << 70)
-    with pytest.raises(CastlineError, match=r"(?s)GB are free.*CASTLINE_CACHE"):
-        environment.environment()
-    assert calls(double) == 0
-
-
-def test_the_lock_names_exact_versions_and_no_host() -> None:
-    lock = resources.files("castline.label_studio").joinpath("requirements.lock").read_text().splitlines()
-    pins = [line for line in lock if not line.startswith("#")]
-    assert f"label-studio=={environment.VERSION}" in pins
-    assert all("==" in line and "://" not in line and not line.startswith("-") for line in pins)
-
-
-def test_the_servers_python_is_not_led_into_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", "/ours")
-    assert "PYTHONPATH" not in environment.clean()
-    assert environment.clean()["PATH"] == os.environ["PATH"]
+from castline.label_studio import server
 
 
 def test_a_first_start_makes_secrets_that_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
