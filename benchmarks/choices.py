@@ -37,7 +37,6 @@ def main() -> None:
     command = command_line(options.photos)
     print(f"$ {command}\n")
     print(f"{'base model':<20}{'head':<11}{'tuned':<12}{'top-1':>7}{'95 %':>16}{'epochs':>8}{'CPU s':>8}{'MB':>7}")
-    rows = []
     with tempfile.TemporaryDirectory() as temporary:
         project = options.work or Path(temporary, "project")
         if not project.exists():
@@ -49,17 +48,11 @@ def main() -> None:
             run(project, "dvc", "repro", "base")
             plans = [(head, "head") for head in options.head] + [(options.head[0], tune) for tune in options.tune]
             for head, tune in plans:
-                rows.append(measured(project, base, head, tune, options.set))
-                show(rows[-1])
-    record(
-        options.csv,
-        command,
-        [
-            ("choice", f"{row['base_model']} {row['head']} {row['tune']}", name, row[name])
-            for row in rows
-            for name in COLUMNS[3:]
-        ],
-    )
+                row = measured(project, base, head, tune, options.set)
+                show(row)
+                # At once: tuning takes hours, and what was measured before it is stopped counts.
+                name = f"{base} {head} {tune}"
+                record(options.csv, command, [("choice", name, column, row[column]) for column in COLUMNS[3:]])
 
 
 def measured(project: Path, base: str, head: str, tune: str, overrides: list[str]) -> dict[str, Any]:
