@@ -16,7 +16,7 @@ from pathlib import Path
 from castline import machine
 from castline.errors import CastlineError
 
-__all__ = ["Environment", "clean"]
+__all__ = ["Environment", "clean", "find_uv"]
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Environment:
             )
         size = f"{self.size / 1e9:.1f} GB"
         print(f"{self.title}: installing it into {made}, once ({size}) …", file=sys.stderr, flush=True)
-        started, uv = time.monotonic(), _uv()
+        started, uv = time.monotonic(), find_uv()
         python = made / "bin" / "python"
         # Its lock, since the project's knows nothing of it. It is fetched from where uv or pip are set up to look.
         pins = made.with_name(f"{made.name}.txt")
@@ -119,7 +119,7 @@ def clean() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in inner}
 
 
-def _uv() -> str | None:
+def find_uv() -> str | None:
     """uv beside this Python, as the project's environment has it, else on the PATH."""
     return shutil.which("uv", path=str(Path(sys.executable).parent)) or shutil.which("uv")
 

@@ -28,7 +28,7 @@ def double(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     (folder / "uv").write_text(UV)
     (folder / "uv").chmod(0o755)
-    monkeypatch.setattr(environments, "_uv", lambda: str(folder / "uv"))
+    monkeypatch.setattr(environments, "find_uv", lambda: str(folder / "uv"))
     monkeypatch.setenv("UV_DOUBLE", str(folder))
     monkeypatch.setenv("CASTLINE_CACHE", str(tmp_path / "cache"))
     return folder
