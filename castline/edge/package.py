@@ -24,7 +24,7 @@ from castline.edge.manifest import MANIFEST, Manifest, Packed
 from castline.errors import BundleError
 from castline.weights import sha256_of
 
-__all__ = ["REQUIREMENTS", "environment", "pack_program", "pack_release", "program"]
+__all__ = ["REQUIREMENTS", "code_of", "environment", "pack_program", "pack_release", "program", "write_zip"]
 
 REQUIREMENTS = ("requirements.txt", "requirements-video.txt", "requirements-mqtt.txt")  # `make lock` writes them
 _DATE = (1980, 1, 1, 0, 0, 0)  # the first that a zip can state
@@ -59,14 +59,14 @@ def pack_release(bundle: Path, target: Path, format: str, version: str) -> Path:
         contents = {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
     packed = {name: Packed(hashlib.sha256(data).hexdigest(), len(data)) for name, data in contents.items()}
     manifest = Manifest(version, format, packed)
-    return _zip(target / f"recognizer-{version}.zip", {MANIFEST: manifest.json_bytes()} | contents)
+    return write_zip(target / f"recognizer-{version}.zip", {MANIFEST: manifest.json_bytes()} | contents)
 
 
 def pack_program(target: Path) -> Path:
     """Write `target`/castline-edge-VERSION.zip, VERSION being castline's, and say where it is."""
     contents = {path.relative_to(_ROOT.parent).as_posix(): path.read_bytes() for path in program()}
     contents |= {name: (_ROOT / "edge" / name).read_bytes() for name in REQUIREMENTS}
-    return _zip(target / f"castline-edge-{castline.__version__}.zip", contents)
+    return write_zip(target / f"castline-edge-{castline.__version__}.zip", contents)
 
 
 def environment(requirements: Iterable[str]) -> str:
@@ -77,7 +77,12 @@ def environment(requirements: Iterable[str]) -> str:
 
 def program() -> list[Path]:
     """The files of castline's code that a device may run, by name: castline.edge, and whatever that imports."""
-    todo = [path for path in (_ROOT / "edge").glob("*.py") if path.stem not in _AT_HOME]
+    return code_of(path for path in (_ROOT / "edge").glob("*.py") if path.stem not in _AT_HOME)
+
+
+def code_of(files: Iterable[Path]) -> list[Path]:
+    """Files of Python, those of castline that they import, inside functions too, and so on, by name."""
+    todo = list(files)
     found: set[Path] = set()
     while todo:
         path = todo.pop()
@@ -104,7 +109,7 @@ def _imported(path: Path) -> Iterator[Path]:
                 yield from (file for file in (place / "__init__.py", place.with_suffix(".py")) if file.is_file())
 
 
-def _zip(path: Path, contents: Mapping[str, bytes]) -> Path:
+def write_zip(path: Path, contents: Mapping[str, bytes]) -> Path:
     """Write a zip that depends on names and bytes alone, in the order that they come in."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(path, "w") as archive:

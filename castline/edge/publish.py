@@ -9,15 +9,15 @@ Source: AWS IoT Greengrass V2 API reference, CreateComponentVersion and CreateDe
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from castline.cloud.aws import Sender, check_bucket, clients, said, upload
 from castline.edge.recipes import BUCKET, REFUSED, access_control, joined, json_bytes
 from castline.edge.settings import KEYS, parse, without_password
-from castline.errors import CastlineError, ConfigError, optional_import
+from castline.errors import CastlineError, ConfigError
 from castline.text import short
 from castline.weights import sha256_of
 
@@ -85,13 +85,8 @@ def connect(region: str | None) -> Aws:
 
     Raises: MissingExtra; CastlineError without a region.
     """
-    boto3 = optional_import("boto3", "aws")
-    with _said("AWS"):
-        session = boto3.session.Session(region_name=region)
-        if not session.region_name:
-            raise CastlineError("no AWS region is set", "--region eu-central-1, or aws configure")
-        made = {name: session.client(name) for name in ("s3", "greengrassv2", "sts")}
-        return Aws(made["s3"], made["greengrassv2"], made["sts"], session.region_name)
+    made, where = clients(region, "s3", "greengrassv2", "sts")
+    return Aws(made["s3"], made["greengrassv2"], made["sts"], where)
 
 
 def open_package(folder: Path) -> Package:
@@ -139,8 +134,8 @@ def publish(
             "castline release minor; castline compose; dvc repro package",
         )
     _merged(package, None, configuration or {})  # what is wrong is said before anything is sent
-    send = _Sender(dry_run, say)
-    with _said("AWS"):
+    send = Sender(dry_run, say)
+    with said("AWS"):
         who = str(aws.sts.get_caller_identity()["Arn"]).split(":")  # arn:aws:iam::123456789012:user/name
     partition, account = who[1], who[4]
     target = group if group.startswith("arn:") else f"arn:{partition}:iot:{aws.region}:{account}:thinggroup/{group}"
@@ -153,31 +148,14 @@ def publish(
     _deploy(package, aws, target, version, rollout, configuration or {}, send)
 
 
-class _Sender:
-    """Requests that change something: sent and told of, or, in a dry run, printed."""
-
-    def __init__(self, dry_run: bool, say: Callable[[str], None]) -> None:
-        self.dry_run, self.say = dry_run, say
-
-    def __call__(self, told: str, call: Callable[..., Any], operation: str, **request: Any) -> Any:
-        if self.dry_run:
-            shown = {key: value.decode() if isinstance(value, bytes) else value for key, value in request.items()}
-            self.say(f"{operation} {json.dumps(shown, indent=2, default=str, ensure_ascii=False)}")
-            return {}
-        with _said(operation):
-            answer = call(**request)
-        self.say(told)
-        return answer
-
-
 def _publish_version(
-    package: Package, aws: Aws, bucket: str, account: str, arn: str, send: _Sender, wait: Callable[[float], None]
+    package: Package, aws: Aws, bucket: str, account: str, arn: str, send: Sender, wait: Callable[[float], None]
 ) -> None:
     """Artifacts and component version, unless they are there."""
     name, _, prefix = bucket.partition("/")
     # With each request: a bucket's name is free for anybody once the bucket is deleted.
     ours = {"Bucket": name, "ExpectedBucketOwner": account}
-    _check_bucket(aws, ours)
+    check_bucket(aws.s3, aws.region, ours)
     recipe = json_bytes(_in_bucket(package.recipe, bucket.rstrip("/")))
     digests = {file: sha256_of(path) for file, path in package.artifacts.items()}
     digest = hashlib.sha256(recipe + json.dumps(digests, sort_keys=True).encode()).hexdigest()
@@ -192,7 +170,7 @@ def _publish_version(
     else:
         for file, path in package.artifacts.items():
             key = "/".join(part for part in (prefix.strip("/"), package.component, package.version, file) if part)
-            _upload(aws, ours, key, path, digests[file], send)
+            upload(aws.s3, ours, key, path, digests[file], send)
         send(
             f"component {package.component} {package.version}: created",
             aws.greengrass.create_component_version,
@@ -234,59 +212,11 @@ def _in_bucket(recipe: Mapping[str, Any], bucket: str) -> dict[str, Any]:
     return {**recipe, "Manifests": manifests}
 
 
-def _check_bucket(aws: Aws, ours: Mapping[str, str]) -> None:
-    """Raises: CastlineError for a bucket that is not there, not ours or elsewhere."""
-    from botocore.exceptions import ClientError
-
-    bucket = ours["Bucket"]
-    with _said(f"bucket {bucket}"):
-        try:
-            headers = aws.s3.head_bucket(**ours)["ResponseMetadata"]["HTTPHeaders"]
-        except ClientError as error:
-            headers = error.response["ResponseMetadata"].get("HTTPHeaders", {})
-            if headers.get("x-amz-bucket-region", aws.region) == aws.region:
-                if error.response["Error"]["Code"] in ("403", "AccessDenied"):
-                    raise CastlineError(
-                        f"bucket {bucket} is not of account {ours['ExpectedBucketOwner']}, or HeadBucket is denied",
-                        "another bucket, of the account that you publish from; or let this user do it: docs/edge.md",
-                    ) from error
-                raise
-    region = headers.get("x-amz-bucket-region", aws.region)
-    if region != aws.region:
-        raise CastlineError(
-            f"bucket {bucket} is in {region}, the component would be in {aws.region}: Greengrass wants one region",
-            f"--region {region}, or a bucket in {aws.region}",
-        )
-
-
-def _upload(aws: Aws, ours: Mapping[str, str], key: str, path: Path, sha256: str, send: _Sender) -> None:
-    """Bring a file to our bucket unless it is there."""
-    from botocore.exceptions import ClientError
-
-    place = f"s3://{ours['Bucket']}/{key}"
-    with _said(place):
-        try:
-            there = aws.s3.head_object(**ours, Key=key)["Metadata"].get("sha256")
-        except ClientError as error:
-            if error.response["Error"]["Code"] not in ("404", "NoSuchKey", "NotFound"):
-                raise
-            there = None
-    if there == sha256:
-        send.say(f"{place}: there already")
-        return
-    request = {**ours, "Key": key, "Metadata": {"sha256": sha256}, "ContentType": "application/zip"}
-    if send.dry_run:
-        send(place, aws.s3.put_object, "PutObject", Body=str(path), **request)
-        return
-    with path.open("rb") as file:
-        send(f"{place}: uploaded", aws.s3.put_object, "PutObject", Body=file, **request)
-
-
 def _component(aws: Aws, arn: str) -> dict[str, Any] | None:
     """What is known of a component version; None if there is none."""
     from botocore.exceptions import ClientError
 
-    with _said("DescribeComponent"):
+    with said("DescribeComponent"):
         try:
             found: dict[str, Any] = aws.greengrass.describe_component(arn=arn)
         except ClientError as error:
@@ -303,14 +233,14 @@ def _deploy(
     version: str,
     rollout: Rollout,
     configuration: Mapping[str, str],
-    send: _Sender,
+    send: Sender,
 ) -> None:
     """A new deployment: the present one of the group with our component as it is to be."""
-    with _said("ListDeployments"):
+    with said("ListDeployments"):
         latest = aws.greengrass.list_deployments(targetArn=target, historyFilter="LATEST_ONLY")["deployments"]
     present: dict[str, Any] = {}
     if latest:
-        with _said("GetDeployment"):
+        with said("GetDeployment"):
             present = aws.greengrass.get_deployment(deploymentId=latest[0]["deploymentId"])
     components = present.get("components", {})
     ours = dict(components.get(package.component, {}))
@@ -366,30 +296,3 @@ def _merged(package: Package, present: str | None, given: Mapping[str, str]) -> 
         merge.setdefault(topic, defaults.get(topic, ""))
     parse({**defaults, **merge})
     return merge | {"accessControl": access_control(package.component, merge)}
-
-
-@contextmanager
-def _said(what: str) -> Iterator[None]:
-    """Say what AWS refuses, and what to do about it. Raises: CastlineError."""
-    from botocore import exceptions
-
-    try:
-        yield
-    except (exceptions.NoCredentialsError, exceptions.PartialCredentialsError, exceptions.ProfileNotFound) as error:
-        raise CastlineError(f"{what}: no AWS credentials ({error})", "aws configure, or set AWS_PROFILE") from error
-    except exceptions.ClientError as error:
-        code, message = (str(error.response["Error"].get(key, "")) for key in ("Code", "Message"))
-        operation = error.operation_name
-        if code in ("ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "UnrecognizedClientException"):
-            raise CastlineError(
-                f"{what}: the AWS credentials are not valid ({code})", "aws sso login, or renew them"
-            ) from error
-        if code in ("403", "AccessDenied", "AccessDeniedException"):
-            raise CastlineError(
-                f"{what}: {operation} is denied ({short(message, 300)})", f"let this user do {operation}: docs/edge.md"
-            ) from error
-        if code in ("404", "NoSuchBucket"):
-            raise CastlineError(f"{what}: is not there", "check the name; docs/edge.md says how to begin") from error
-        raise CastlineError(f"{what}: {operation}: {code}: {short(message, 300)}") from error
-    except exceptions.BotoCoreError as error:
-        raise CastlineError(f"{what}: {short(str(error), 300)}", "check --bucket, --region and the network") from error

@@ -21,6 +21,7 @@ __all__ = [
     "BUCKET",
     "NUCLEI",
     "REFUSED",
+    "UNUSED",
     "PackageSettings",
     "access_control",
     "check",
@@ -35,7 +36,7 @@ BUCKET = "BUCKET"  # stands for the bucket, with or without a prefix, until the 
 REFUSED = "refused.txt"  # in build/edge, instead of a package: why there is none
 _FORMATS = ("float16", "int8", "float32")
 # Of LiteRT's package: 27 MB for graphics processors and for compiling models.
-_UNUSED = ("libLiteRtWebGpuAccelerator.so", "tools/apply_plugin_main")
+UNUSED = ("libLiteRtWebGpuAccelerator.so", "tools/apply_plugin_main")
 _TOPIC = "PublishResultsOnTopic"
 _MEND = "edit conf/package.yaml, then: castline compose"
 
@@ -156,7 +157,7 @@ def _lifecycle(
         f"  python3 -m venv --clear env-{environment}",
         f"  {python} -m pip install --no-input --disable-pip-version-check --no-cache-dir --no-compile"
         f" --only-binary :all: --require-hashes {needed}",
-        *(f"  rm -f env-{environment}/lib/python3*/site-packages/ai_edge_litert/{file}" for file in _UNUSED),
+        *(f"  rm -f env-{environment}/lib/python3*/site-packages/ai_edge_litert/{file}" for file in UNUSED),
         f"  touch env-{environment}/complete",
         "  ls -dt env-* | tail -n +3 | xargs -r rm -rf",  # the one before stays: there may be a way back
         "fi",

@@ -304,7 +304,7 @@ def test_a_bucket_that_is_not_there_or_elsewhere_is_said(cloud: Cloud, package: 
         cloud.publish(package, bucket="no-such-bucket")
     elsewhere = boto3.client("s3", region_name="us-west-2")
     elsewhere.create_bucket(Bucket="far", CreateBucketConfiguration={"LocationConstraint": "us-west-2"})
-    with pytest.raises(CastlineError, match="is in us-west-2, the component would be in eu-central-1"):
+    with pytest.raises(CastlineError, match="is in us-west-2, what uses it would be in eu-central-1"):
         cloud.publish(package, bucket="far")
 
 

@@ -1,0 +1,1 @@
+"""Where stages or released models run on somebody else's machines: SageMaker, Lambda."""
