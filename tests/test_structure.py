@@ -44,6 +44,7 @@ def test_tools_are_content(command: tuple[str, ...]) -> None:
     [
         "castline.bundle",
         "castline.cli",
+        "castline.cloud.lambda_handler",
         "castline.edge.__main__",
         "castline.edge.package",
         "castline.edge.store",
@@ -69,7 +70,14 @@ def test_light_modules_stay_light(module: str) -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["castline.runtime", "castline.cli", "castline.edge.__main__", "castline.edge.golden", "castline.edge.store"],
+    [
+        "castline.runtime",
+        "castline.cli",
+        "castline.cloud.lambda_handler",
+        "castline.edge.__main__",
+        "castline.edge.golden",
+        "castline.edge.store",
+    ],
 )
 def test_a_device_needs_no_pipeline(module: str) -> None:
     """With the core dependencies alone, people can be named: no extra is imported."""
