@@ -27,12 +27,13 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	$(BIN)/uv pip install --quiet --no-deps --no-build-isolation --python $(BIN)/python --editable .
 	touch $@
 
-EDGE = $(BIN)/uv pip compile - --universal --python-version 3.11 --constraint requirements.lock --generate-hashes \
-	--no-annotate --no-header --quiet -o castline/edge
+DEVICES = $(BIN)/uv pip compile - --universal --python-version 3.11 --constraint requirements.lock --generate-hashes \
+	--no-annotate --no-header --quiet -o castline
 
-# After a change of versions in pyproject.toml. The second part is what devices install.
+# After a change of versions in pyproject.toml. The second part is what devices install, and what Lambda runs.
 lock:
 	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --no-header --quiet -o requirements.lock
-	printf 'ai-edge-litert\nawsiotsdk\nnumpy\npillow\n' | $(EDGE)/requirements.txt
-	printf 'av\n' | $(EDGE)/requirements-video.txt
-	printf 'paho-mqtt\n' | $(EDGE)/requirements-mqtt.txt
+	printf 'ai-edge-litert\nawsiotsdk\nnumpy\npillow\n' | $(DEVICES)/edge/requirements.txt
+	printf 'av\n' | $(DEVICES)/edge/requirements-video.txt
+	printf 'paho-mqtt\n' | $(DEVICES)/edge/requirements-mqtt.txt
+	printf 'ai-edge-litert\nboto3\nnumpy\npillow\n' | $(DEVICES)/cloud/requirements-lambda.txt
