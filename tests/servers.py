@@ -87,3 +87,29 @@ def closed_port() -> str:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         return f"http://127.0.0.1:{taken.getsockname()[1]}"
+
+
+@contextmanager
+def moto() -> Iterator[str]:
+    """AWS as moto has it, in a process of its own, which keeps its warnings to itself; its URL."""
+    import socket
+    import subprocess
+    import sys
+    import time
+
+    url = closed_port()
+    port = url.rpartition(":")[2]
+    with subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", port],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    ) as process:  # fmt: skip
+        try:
+            while True:
+                assert process.poll() is None, "moto did not start"
+                with socket.socket() as client:
+                    if client.connect_ex(("127.0.0.1", int(port))) == 0:
+                        break
+                time.sleep(0.05)
+            yield url
+        finally:
+            process.kill()
