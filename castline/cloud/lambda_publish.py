@@ -278,8 +278,8 @@ class _Publishing:
     def _make_queue(self, name: str, attributes: dict[str, str]) -> None:
         url = self._queue_url(name)
         if not url:
-            self._send(f"queue {name}: created", self._sqs.create_queue, "CreateQueue",
-                       QueueName=name, Attributes=attributes, tags=self._tags)  # fmt: skip
+            self._patiently(f"queue {name}: created", self._sqs.create_queue, "CreateQueue", "QueueDeletedRecently",
+                            QueueName=name, Attributes=attributes, tags=self._tags)  # fmt: skip
             return
         self._check_ours(f"queue {name}", self._queue_tags(url))
         with said(url):
