@@ -17,6 +17,7 @@ from castline.forgetting.register import ForgottenSettings
 from castline.labels.settings import LabelsSettings
 from castline.photos.batches import DataSettings
 from castline.photos.decode import PhotoSettings
+from castline.tracking.settings import TrackingSettings
 from castline.training.settings import HeadSettings, TrainerSettings, TrainingSettings
 
 __all__ = ["SECTIONS", "check"]
@@ -40,6 +41,7 @@ SECTIONS: dict[str, type] = {
     "package": PackageSettings,
     "report": ReportSettings,
     "forgotten": ForgottenSettings,
+    "tracking": TrackingSettings,
 }
 
 

@@ -25,6 +25,7 @@ from castline.forgetting.register import read_register
 from castline.metrics import write_metrics
 from castline.photos.batches import DataSettings, label_of
 from castline.scoring import Scorer
+from castline.tracking.spool import tracked
 from castline.training.memory import part_of
 from castline.training.settings import TrainingSettings
 from castline.versions.facts import facts_at, facts_here
@@ -34,9 +35,13 @@ BUILD, REPORTS = Path("build"), Path("reports")
 PEOPLE = Path("labels/people.csv")
 KEY = ["batch", "photo", "face"]
 BESIDE = "another face in the photo"
+TOLD = [f"reports/{name}" for name in (
+    "index.html", "metrics.json", "dataset.json", "labels.json", "curves.csv", "roc.csv", "groups.csv", "confusion.csv"
+)]  # fmt: skip
 
 
 @exits_cleanly
+@tracked("evaluate", *TOLD)
 def main() -> None:
     batches = params.read("data", DataSettings).read
     settings = params.read("training", TrainingSettings)

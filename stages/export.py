@@ -23,14 +23,17 @@ from castline.faces.detectors import detector_file
 from castline.metrics import write_metrics
 from castline.photos.decode import PhotoSettings
 from castline.scoring import Scorer
+from castline.tracking.spool import tracked
 from castline.training.memory import probed
 from castline.weights import sha256_of
 
 BUILD, MODEL, CONVERTED = Path("build"), Path("build/model"), Path("build/converted")
 BUNDLE = Path("models/recognizer")
+AROUND = ("tracking", "orchestrator")  # sections that say who is told and where it runs: no part of what is made
 
 
 @exits_cleanly
+@tracked("export", "reports/export.json")
 def main() -> None:
     settings = params.read("export", ExportSettings)
     said = json.loads((CONVERTED / "converted.json").read_text(encoding="utf-8"))
@@ -126,7 +129,7 @@ def provenance(base: dict[str, Any], scorer: Scorer, test_faces: int, int8: Any)
         "head": dict(scorer.settings),
         "dataset_sha256": sha256_of(BUILD / "dataset.parquet"),
         "git_commit": commit or None,
-        "params": params.load(),
+        "params": {name: values for name, values in params.load().items() if name not in AROUND},
         "test_faces": test_faces,
         "int8": int8,
         "castline": castline.__version__,

@@ -15,6 +15,7 @@ from castline.embedding.onnx_model import ONNX, OnnxModel
 from castline.errors import ConfigError, exits_cleanly
 from castline.photos.batches import DataSettings
 from castline.scoring import Scorer
+from castline.tracking.spool import tracked
 from castline.training import memory
 from castline.training.examples import Examples, Part, read_examples
 from castline.training.fit import Fitted, fit_head, write_curves
@@ -28,6 +29,7 @@ BASE, MODEL = Path("build/base"), Path("build/model")
 
 
 @exits_cleanly
+@tracked("train", "reports/curves.csv")
 def main() -> None:
     settings = params.read("training", TrainingSettings)
     head_settings = params.read("head", HeadSettings)

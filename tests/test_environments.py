@@ -12,6 +12,7 @@ from castline import environments
 from castline.environments import Environment
 from castline.errors import CastlineError
 from castline.label_studio.environment import LABEL_STUDIO, VERSION
+from castline.tracking import environment as mlflow
 
 PROGRAM = Environment("A program", "program-1.0", LABEL_STUDIO.lock, size=1)
 UV = """#!/bin/sh
@@ -78,7 +79,11 @@ def test_no_room_is_said_before_anything_is_fetched(double: Path) -> None:
     assert calls(double) == 0
 
 
-@pytest.mark.parametrize(("lock", "pin"), [(LABEL_STUDIO.lock, f"label-studio=={VERSION}")], ids=["label-studio"])
+@pytest.mark.parametrize(
+    ("lock", "pin"),
+    [(LABEL_STUDIO.lock, f"label-studio=={VERSION}"), (mlflow.MLFLOW.lock, f"mlflow=={mlflow.VERSION}")],
+    ids=["label-studio", "mlflow"],
+)
 def test_locks_name_exact_versions_and_no_host(lock: tuple[str, str], pin: str) -> None:
     package, file = lock
     pins = [line for line in resources.files(package).joinpath(file).read_text().splitlines() if line[:1] != "#"]

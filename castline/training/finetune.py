@@ -39,6 +39,7 @@ from castline.embedding.base_settings import BaseModelSettings
 from castline.embedding.crops import Crops
 from castline.embedding.dlib_resnet import FrozenNorm
 from castline.errors import ConfigError, WeightsError
+from castline.tracking import spool
 from castline.training.fit import Fitted
 from castline.training.settings import TrainerSettings, TrainingSettings
 
@@ -273,6 +274,7 @@ class _Training(pl.LightningModule):
         self.trainer.save_checkpoint(unfinished)
         if self.trainer.is_global_zero:
             unfinished.replace(self.checkpoint)
+            spool.epoch(row)
 
     @property
     def watched(self) -> str:

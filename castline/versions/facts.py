@@ -65,6 +65,11 @@ class Facts:
         return _numbers(_json(self.read("reports/dataset.json")))
 
     @cached_property
+    def labels(self) -> dict[str, float]:
+        """What became of labels that people gave."""
+        return _numbers(_json(self.read("reports/labels.json")))
+
+    @cached_property
     def tested(self) -> dict[str, tuple[int, int]]:
         """How many test faces of each person are named right, and how many there are; names as spreadsheets may see
         them: see castline.text.csv_cell."""
@@ -160,6 +165,16 @@ class Facts:
         """A value of params.yaml; "" where there is none."""
         value = _mapping(self.params.get(section)).get(key)
         return "" if value is None else str(value)
+
+    @cached_property
+    def made(self) -> dict[str, dict[str, str]]:
+        """By stage, what dvc.lock says it has made: the hash of each path."""
+        stages = _mapping(_mapping(_yaml(self.read("dvc.lock"))).get("stages"))
+        return {
+            name: {str(out["path"]): str(out.get("md5", "")) for out in outs if "path" in _mapping(out)}
+            for name, stage in stages.items()
+            if isinstance(outs := _mapping(stage).get("outs"), list)
+        }
 
     @property
     def _bundle(self) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Runs and versions told to MLflow, if it is chosen: the stages write down what they did, and it is delivered."""
