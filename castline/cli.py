@@ -12,6 +12,7 @@ from castline.commands.identify import identify
 from castline.commands.label import label
 from castline.commands.lambda_function import lambda_function
 from castline.commands.share import share
+from castline.commands.track import track
 from castline.commands.versions import compare, promote, release, rollback, versions
 from castline.errors import exits_cleanly
 
@@ -24,10 +25,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for group, name in (
-    (collect, "collect"), (data, "data"), (edge, "edge"), (label, "label"), (lambda_function, "lambda"),
-    (share, "share"),
-):  # fmt: skip
+for name, group in {
+    "collect": collect,
+    "data": data,
+    "edge": edge,
+    "label": label,
+    "lambda": lambda_function,
+    "share": share,
+    "track": track,
+}.items():
     app.add_typer(group, name=name)
 for command in (compose, review, models, tune, identify, release, promote, rollback, versions, compare, forget):
     app.command()(command)

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from castline.commands.say import AsJson, say_next
+from castline.errors import ConfigError
 
 __all__ = ["compare", "promote", "release", "rollback", "versions"]
 
@@ -23,6 +24,7 @@ def release(
 
     made = release(part, message, names)
     print(f"{made.tag}: {made.commit[:7]}, {CARD}")
+    _tell()
     say_next("git push --follow-tags && dvc push", f"castline promote {made.name} prod")
 
 
@@ -43,6 +45,7 @@ def promote(
         print(f"{version} is in {stage} already")
         return
     print(f"{stage}: {f'{held} → ' if held else ''}{version}")
+    _tell()
     say_next("git push --tags")
 
 
@@ -59,14 +62,21 @@ def rollback(
     check_root()
     left, back = rollback(stage)
     print(f"{stage}: {left} → {back}")
+    _tell()
     say_next("git push --tags")
 
 
-def versions(as_json: AsJson = False) -> None:
+def versions(
+    as_json: AsJson = False,
+    check: Annotated[bool, typer.Option("--check", help="Say where MLflow differs from git's tags, instead.")] = False,
+) -> None:
     """List the versions, newest first: stages, metrics, data, base model.
 
     Example: castline versions
     """
+    if check:
+        _check(as_json)
+        return
     from castline.versions.git import check_root
     from castline.versions.listing import describe, print_versions
     from castline.versions.tags import read_registry
@@ -98,3 +108,34 @@ def compare(
     check_root()
     found = compare(read_registry(), one, other)
     print(json.dumps(found, indent=2, default=str) if as_json else print_comparison(found))
+
+
+def _tell() -> None:
+    """MLflow follows git's tags, if it is chosen."""
+    from castline.tracking.settings import chosen
+
+    if chosen().kind != "none":
+        from castline.tracking.mirror import tell
+
+        tell()
+
+
+def _check(as_json: bool) -> None:
+    from castline.tracking.mirror import check
+    from castline.tracking.settings import chosen
+    from castline.versions.git import check_root
+
+    check_root()
+    settings = chosen()
+    if settings.kind == "none":
+        raise ConfigError("no versions are registered anywhere but in git: tracking=none", "docs/tracking.md")
+    found = check(settings)
+    print(
+        json.dumps(found, indent=2)
+        if as_json
+        else "\n".join(found) or "MLflow has the versions and stages that git has"
+    )
+    if found:
+        if not as_json:
+            say_next("castline track sync")
+        raise typer.Exit(1)

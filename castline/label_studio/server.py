@@ -10,16 +10,10 @@
 
 import contextlib
 import fcntl
-import http.client
 import json
 import os
 import secrets
 import shutil
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -27,6 +21,7 @@ from pathlib import Path
 from castline.environments import clean
 from castline.errors import CastlineError
 from castline.label_studio.environment import LABEL_STUDIO, database
+from castline.servers import Server, check_free
 
 __all__ = ["CREDENTIALS", "SERVED", "Credentials", "credentials", "running", "start"]
 
@@ -36,7 +31,7 @@ SERVED = _HOME / "served"
 _STATE, _LOG, _LOCK = _HOME / "server.json", _HOME / "server.log", _HOME / "server.lock"
 _DATABASE = _HOME / "label_studio.sqlite3"
 _LINKS = ("data", "build/label")
-_PATIENCE = 600  # seconds; a start takes about ten
+_SERVER = Server("Label Studio", _LOG, _STATE)
 # What Label Studio 1.23 asks no address of (core/utils/io.py, validate_ip), but this machine itself, where a model may
 # answer. A backend elsewhere is let in by a list of one's own in this variable.
 _BANNED = "LABEL_STUDIO_USER_ADDITIONAL_BANNED_SUBNETS"
@@ -101,20 +96,19 @@ def start(port: int = 8090, host: str = "127.0.0.1", allow_backend: bool = False
         except BlockingIOError:
             print(f"Label Studio runs already: {running() or 'it is starting'}")
             return
-        _check_free(host, port)
+        check_free(host, port, "castline label start")
         _prepare()
         url = f"http://{_written('127.0.0.1' if _is_wildcard(host) else host)}:{port}"
         command: list[Path | str] = [made / "bin" / "python", made / "bin" / "label-studio", "start", "--no-browser"]
         command += ["--internal-host", host, "--port", str(port)]
-        with _server(command, _variables(url, host, allow_backend), lock.fileno()) as server:
-            _wait(server, host, port)
+        with _SERVER.running(command, _variables(url, host, allow_backend), lock.fileno()) as server:
+            _SERVER.wait(server, "127.0.0.1" if _is_wildcard(host) else host, port)
             _STATE.write_text(json.dumps({"url": url}), encoding="utf-8")
             print(f"Label Studio: {url}\nlog in as {credentials().username}; the password is in {CREDENTIALS}")
             if not _is_loopback(host):
                 print("it can be reached from other machines, unencrypted: docs/labelling.md says what follows")
             print("next: castline label push --batch NAME\nCtrl-C stops it", flush=True)
-            server.wait()
-            raise CastlineError(f"Label Studio ended with exit code {server.returncode}:{_tail()}", f"look into {_LOG}")
+            _SERVER.outlast(server)
 
 
 def _prepare() -> None:
@@ -187,76 +181,6 @@ def _variables(url: str, host: str, allow_backend: bool) -> dict[str, str]:
     return clean() | {f"LABEL_STUDIO_{name}": value for name, value in settings.items()} | shut
 
 
-@contextlib.contextmanager
-def _server(command: list[Path | str], variables: dict[str, str], lock: int) -> Iterator[subprocess.Popen[bytes]]:
-    """The server as a child that ends with this block. Until it ends it holds the lock, whatever becomes of us."""
-    server = None
-    try:
-        with _LOG.open("wb") as log:
-            server = subprocess.Popen(
-                command,
-                env=variables,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                umask=0o077,
-                start_new_session=True,
-                pass_fds=[lock],
-            )
-        yield server
-    except KeyboardInterrupt:
-        print("stopping Label Studio", file=sys.stderr)
-    finally:
-        _STATE.unlink(missing_ok=True)
-        if server is not None:
-            server.terminate()
-            try:
-                server.wait(10)
-            except subprocess.TimeoutExpired:
-                server.kill()
-                server.wait()
-
-
-def _wait(server: subprocess.Popen[bytes], host: str, port: int) -> None:
-    started, terminal = time.monotonic(), sys.stderr.isatty()
-    print("Label Studio is starting …", file=sys.stderr, flush=True)
-    while not _is_up(host, port):
-        seconds = time.monotonic() - started
-        ended = server.poll() is not None
-        if ended or seconds > _PATIENCE:
-            why = f"ended with exit code {server.returncode}" if ended else f"is not up after {seconds:.0f} s"
-            raise CastlineError(f"Label Studio {why}:{_tail()}", f"look into {_LOG}")
-        if terminal:
-            print(f"\r{seconds:.0f} s", end="", file=sys.stderr, flush=True)
-        time.sleep(0.25)
-    print(f"{chr(13) if terminal else ''}up after {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
-
-
-def _is_up(host: str, port: int) -> bool:
-    connection = http.client.HTTPConnection("127.0.0.1" if _is_wildcard(host) else host, port, timeout=5)
-    try:
-        connection.request("GET", "/health")
-        return connection.getresponse().status == 200
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
-
-
-def _check_free(host: str, port: int) -> None:
-    """Raises: CastlineError when nothing can listen there."""
-    try:
-        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-    except (OSError, OverflowError) as error:
-        raise CastlineError(
-            f"nothing can listen on {host}, port {port}: {getattr(error, 'strerror', None) or error}",
-            f"choose another port: castline label start --port {port + 1 if port < 65535 else 8090}",
-        ) from error
-
-
 def _is_loopback(host: str) -> bool:
     try:
         return ip_address(host).is_loopback
@@ -270,8 +194,3 @@ def _is_wildcard(host: str) -> bool:
 
 def _written(host: str) -> str:
     return f"[{host}]" if ":" in host else host
-
-
-def _tail() -> str:
-    lines = _LOG.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-8:]
-    return "".join(f"\n    {line}" for line in lines)

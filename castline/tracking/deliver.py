@@ -26,7 +26,7 @@ from castline import params
 from castline.errors import CastlineError
 from castline.tracking.settings import TrackingSettings
 from castline.tracking.spool import ASIDE, SPOOL
-from castline.tracking.store import Away, Store, opened
+from castline.tracking.store import Away, Store, opened, target
 from castline.versions.facts import Facts, flat
 
 if TYPE_CHECKING:
@@ -115,13 +115,13 @@ def deliver(root: Path, uri: str = "", patient: bool = True) -> Delivered:
     with _alone(root, patient) as alone:
         if not alone:
             return done
-        stores: dict[TrackingSettings, Store | None] = {}
+        stores: dict[str, Store | None] = {}
         with contextlib.ExitStack() as open_ones:
             for record in records(root):
                 over = record.over
                 try:
                     settings = replace(record.settings, uri=uri or record.settings.uri)
-                    where = replace(settings, experiment="")
+                    where = target(settings)
                     if where not in stores:
                         stores[where] = None  # not tried again for the next record
                         stores[where] = open_ones.enter_context(opened(settings))
@@ -240,7 +240,7 @@ def _name(text: str) -> str:
     """A key as MLflow takes it; one that had to be changed ends in a hash of what it was, so no two become one.
 
     >>> _name("head.kind"), _name("../x")
-    ('head.kind', '.._x 5d5cbb')
+    ('head.kind', '.._x d6b96a')
     """
     plain = re.sub(r"[^\w .:-]", "_", text)
     if plain == text and len(text) <= 200 and text not in ("", ".", ".."):
@@ -268,14 +268,17 @@ def _alone(root: Path, patient: bool) -> Iterator[bool]:
 
 def _main() -> None:
     root, seen = Path.cwd(), None
+    runs: dict[str, None] = {}
     while True:
         present = [(path.name, path.stat().st_size) for path in sorted((root / SPOOL).glob("*/epochs.jsonl"))]
         if present != seen:
             seen = present
-            deliver(root, patient=False)
+            runs |= deliver(root, patient=False).runs
         if select.select([sys.stdin], [], [], _PAUSE)[0]:
             break
-    print(deliver(root).line(), flush=True)
+    done = deliver(root)
+    done.runs = runs | done.runs
+    print(done.line(), flush=True)
 
 
 if __name__ == "__main__":

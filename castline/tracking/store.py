@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
     from mlflow.tracking import MlflowClient
 
-__all__ = ["ARTIFACTS", "DATABASE", "HOME", "Away", "Store", "find_run", "opened", "target"]
+__all__ = ["ARTIFACTS", "DATABASE", "HOME", "Away", "Store", "find_run", "opened", "probe", "target"]
 
 HOME = Path(".castline/tracking")
 DATABASE, ARTIFACTS = HOME / "mlflow.db", HOME / "artifacts"
@@ -101,7 +101,7 @@ def opened(settings: TrackingSettings) -> Iterator[Store]:
     """
     uri = target(settings)
     if uri.startswith("http"):
-        _probe(uri, min(settings.timeout, 3.0))
+        probe(uri, min(settings.timeout, 3.0))
         yield Store(uri, _client(uri, settings.timeout))
         return
     database = Path(uri.removeprefix("sqlite:///"))
@@ -125,6 +125,8 @@ def _client(uri: str, timeout: float) -> "MlflowClient":
         "MLFLOW_HTTP_REQUEST_TIMEOUT": str(max(1, round(timeout))),
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+        "MLFLOW_LOGGING_LEVEL": "WARNING",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -133,9 +135,11 @@ def _client(uri: str, timeout: float) -> "MlflowClient":
     return make(tracking_uri=uri, registry_uri=uri)
 
 
-def _probe(uri: str, seconds: float) -> None:
-    """Raises: Away. MLflow's own client takes seconds to be imported, and to say so."""
+def probe(uri: str, seconds: float) -> None:
+    """Raises: Away. MLflow's own client takes seconds to be imported, and longer to say so."""
     parts = urlsplit(uri)
+    if parts.scheme == "sqlite":
+        return
     try:
         port = parts.port or (443 if parts.scheme == "https" else 80)
         socket.create_connection((parts.hostname or "", port), seconds).close()

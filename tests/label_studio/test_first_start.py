@@ -8,6 +8,7 @@ import pytest
 
 from castline.errors import CastlineError
 from castline.label_studio import server
+from castline.servers import check_free
 
 
 def test_a_first_start_makes_secrets_that_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,4 +83,4 @@ def test_a_model_is_asked_only_where_that_was_asked_for(tmp_path: Path, monkeypa
 
 def test_nothing_can_listen_there(tmp_path: Path) -> None:
     with pytest.raises(CastlineError, match=r"nothing can listen on 192\.0\.2\.1, port 8090"):
-        server._check_free("192.0.2.1", 8090)
+        check_free("192.0.2.1", 8090, "castline label start")
