@@ -240,12 +240,12 @@ def _name(text: str) -> str:
     """A key as MLflow takes it; one that had to be changed ends in a hash of what it was, so no two become one.
 
     >>> _name("head.kind"), _name("../x")
-    ('head.kind', '.._x d6b96a')
+    ('head.kind', '_._x d6b96a')
     """
-    plain = re.sub(r"[^\w .:-]", "_", text)
-    if plain == text and len(text) <= 200 and text not in ("", ".", ".."):
+    plain = re.sub(r"^[. ]|[^\w .:-]", "_", text)
+    if plain == text != "" and len(text) <= 200:
         return text
-    return f"{plain[:200]} {hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()[:6]}"
+    return f"{plain[:200] or '_'} {hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()[:6]}"
 
 
 def _remove(folder: Path) -> None:

@@ -154,10 +154,13 @@ class _Teller:
                 pipe.close()
             if select.select([answer], [], [], self.settings.timeout)[0]:
                 _say(answer.readline().decode(errors="replace").strip() or "not delivered; castline track sync")
+                with suppress(subprocess.TimeoutExpired):
+                    self._deliverer.wait(self.settings.timeout)
             else:
                 _say("delivering takes its time and goes on; castline track status")
             answer.close()
-        self._deliverer.poll()
+        if self._deliverer.poll() is None:
+            self._deliverer.returncode = 0  # it outlives the stage, which does not wait for it any more
 
 
 def run_key() -> str:
