@@ -3,9 +3,9 @@
     python benchmarks/tracking.py PROJECT           # a clone that has run, such as pipeline.py --work DIR
     python benchmarks/tracking.py PROJECT --runs 3
 
-PROJECT is copied and only read. MLflow's server is started as `castline track ui` starts it, and is not counted. Prints a
-table and appends to a CSV beside this file, with machine, versions and command. Wall and CPU seconds are the operating
-system's account of `dvc repro --single-item --force` of the three stages, DVC's start included; the least of the runs.
+PROJECT is copied and only read. MLflow's server is started as `castline track ui` starts it, and is not counted. Prints
+a table and appends to a CSV beside this file, with machine, versions and command. Wall and CPU seconds are the system's
+account of `dvc repro --single-item --force` of the three stages, DVC's start included; of several runs, the quickest.
 """
 
 import argparse

@@ -205,6 +205,7 @@ def _register(store: Store, settings: TrackingSettings, version: Version, sides:
                 run.info.run_id,
                 _tags(version),
                 description=f"{version.name}, of commit {version.commit[:7]}",
+                await_creation_for=0,
             )
             done.append(f"{side.name}: {version.name} registered")
     return done

@@ -41,6 +41,7 @@ SPOOL = Path(".castline/tracking/spool")
 # Sections that say who is told, with what a report compares, and how devices are packed: the same model with others.
 ASIDE = ("tracking", "orchestrator", "report", "package")
 _EPOCHS = "CASTLINE_TRACKING_EPOCHS"  # also in processes that fine-tuning starts
+_DELIVERER = (sys.executable, "-P", "-m", "castline.tracking.deliver")
 _CODE = str(Path(__file__).parents[2])
 
 
@@ -131,7 +132,7 @@ class _Teller:
         write(self.folder / "record.json", record)
         # In a session of its own: what interrupts the stage does not end it, the end of the stage does.
         self._deliverer = subprocess.Popen(
-            [sys.executable, "-P", "-m", "castline.tracking.deliver"],
+            _DELIVERER,
             cwd=root(),
             env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (_CODE, os.environ.get("PYTHONPATH"))))},
             stdin=subprocess.PIPE,

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,8 @@ from projects import ROOT, environment, run
 from servers import closed_port
 
 from castline import released
-from castline.tracking import deliver as delivering
 from castline.tracking import mirror as mirroring
-from castline.tracking import spool, store
+from castline.tracking import spool
 from castline.tracking.deliver import deliver, records
 from castline.tracking.mirror import check, mirror, tell
 from castline.tracking.settings import TrackingSettings
@@ -66,13 +64,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def spooling(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stages write down and start nobody who delivers, which the tests do themselves."""
-    popen = subprocess.Popen
-
-    def idle(command: list[str], **options: Any) -> Any:
-        tells = "castline.tracking.deliver" in command
-        return popen([sys.executable, "-S", "-c", "input()"] if tells else command, **options)
-
-    monkeypatch.setattr(spool.subprocess, "Popen", idle)
+    monkeypatch.setattr(spool, "_DELIVERER", (sys.executable, "-S", "-c", "input()"))
 
 
 def runs(uri: str, experiment: str) -> tuple[Store, list[Any]]:
@@ -107,6 +99,7 @@ def test_a_stage_tells_the_server_and_one_model_is_one_run(
 
 
 def _sweep(folder: Path, seeds: range, uri: str) -> None:
+    folder.mkdir()
     os.chdir(folder)
     for seed in seeds:
         mlflow_runs.make(folder, uri, seed, epochs=30, experiment="sweep")
@@ -280,7 +273,7 @@ def _stands_in(bundle: Path, made: Path) -> None:
 
 
 def test_git_is_right_and_the_registry_follows(server: str, released_here: Path, spooling: None) -> None:
-    settings = TrackingSettings("mlflow", server, "registry", "who's-not".replace("'", ""))
+    settings = TrackingSettings("mlflow", server, "registry", "cast of tests")
     name = settings.model
     mlflow_runs.make(released_here, server, 2, experiment="registry")
     mlflow_runs.evaluate()
