@@ -2,6 +2,8 @@
 
 import contextlib
 import http.client
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -50,12 +52,7 @@ class Server:
         finally:
             self.state.unlink(missing_ok=True)
             if server is not None:
-                server.terminate()
-                try:
-                    server.wait(10)
-                except subprocess.TimeoutExpired:
-                    server.kill()
-                    server.wait()
+                _end(server)
 
     def wait(self, server: subprocess.Popen[bytes], host: str, port: int) -> None:
         """Return when it answers.
@@ -86,6 +83,15 @@ class Server:
         """The end of what it said."""
         lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-8:]
         return "".join(f"\n    {line}" for line in lines)
+
+
+def _end(server: subprocess.Popen[bytes]) -> None:
+    """With all the processes that it has started, which are of its session."""
+    for ending in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(server.pid, ending)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            server.wait(10)
 
 
 def is_up(host: str, port: int) -> bool:
