@@ -1,0 +1,148 @@
+"""One task: a stage, or the whole pipeline, of a commit, in a work tree of its own. Who sent it does not matter here."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from castline import progress
+from castline.errors import CastlineError
+from castline.fleet import fragment
+from castline.fleet.fragment import Fragment
+from castline.fleet.tree import FOLDER, commit_of, tree
+
+__all__ = ["Done", "Job", "castline", "compose", "perform"]
+
+_LOOK = 0.5  # seconds between two looks at what training says
+
+
+@dataclass(frozen=True)
+class Job:
+    """stage: None for all that `dvc repro` would run. rev: the commit. overrides: Hydra's, of the experiment."""
+
+    stage: str | None
+    rev: str
+    overrides: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Done:
+    """The fragment to hand back, and what there is to show: contents of reports by path, those that people see too."""
+
+    fragment: Fragment
+    reports: dict[str, bytes]
+
+
+def perform(job: Job, inputs: Sequence[Fragment] = (), epoch: Callable[[dict[str, Any]], None] | None = None) -> Done:
+    """Check out the commit, bring in what earlier stages made, run, and push to the remote, where there is one.
+
+    inputs: of the stages before it that ran for the same job. epoch: is given each epoch's row while training goes on.
+
+    Raises: CastlineError when it cannot be done, or the stage fails; what it said is on stdout and stderr.
+    """
+    commit = commit_of(job.rev)
+    with tree(commit, f"task-{uuid.uuid4().hex[:12]}") as folder:
+        _keep_checkpoints(folder)
+        compose(folder, job.overrides)
+        fragment.put(folder, inputs)
+        single = ["--single-item", job.stage] if job.stage else []
+        remote = _bring(folder, job.stage)
+        told = folder / ".dvc/tmp/progress.jsonl"
+        told.parent.mkdir(exist_ok=True)
+        _dvc(folder, ["repro", *(["--pull"] if remote else []), "--allow-missing", *single], told, epoch)
+        if remote:
+            castline(folder, "share", "push")
+            _dvc(folder, ["push", *([job.stage] if job.stage else [])])
+        return Done(fragment.take(folder, [job.stage] if job.stage else []), _reports(folder, job.stage))
+
+
+def compose(folder: Path, overrides: Sequence[str]) -> None:
+    """Write params.yaml in a work tree as `dvc exp run -S` would; without overrides it stays as it was committed."""
+    if overrides:
+        castline(folder, "compose", "--", *overrides)
+
+
+def castline(folder: Path, *arguments: str) -> None:
+    """A command of the commit's own code. Raises: CastlineError with its own word."""
+    command = [sys.executable, "-c", "from castline.cli import main; main()", *arguments]
+    done = subprocess.run(command, cwd=folder, env=_environment(folder), capture_output=True, text=True)
+    if done.returncode:
+        said = done.stderr.strip().removeprefix("error: ")
+        what, _, next = said.partition("\n  next: ")
+        raise CastlineError(what.splitlines()[-1] if what else f"castline {arguments[0]}: {done.returncode}", next)
+
+
+def _dvc(
+    folder: Path,
+    arguments: Sequence[str],
+    told: Path | None = None,
+    epoch: Callable[[dict[str, Any]], None] | None = None,
+) -> None:
+    settings = {progress.VARIABLE: str(told)} if told and epoch else {}
+    command = [sys.executable, "-m", "dvc", *arguments]
+    with subprocess.Popen(command, cwd=folder, env=_environment(folder) | settings) as child:
+        seen = 0
+        while True:
+            try:
+                code = child.wait(_LOOK if epoch else None)
+            except subprocess.TimeoutExpired:
+                code = None
+            if epoch and told and told.exists():
+                lines = told.read_text(encoding="utf-8").splitlines(keepends=True)
+                whole = [line for line in lines if line.endswith("\n")]
+                for line in whole[seen:]:
+                    epoch(json.loads(line))
+                seen = len(whole)
+            if code is not None:
+                break
+    if code:
+        raise CastlineError(f"dvc {arguments[0]} exits with {code}", "what it said is above")
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    """This environment's programs, and the code of the commit, before any other."""
+    first = {"PATH": str(Path(sys.executable).parent), "PYTHONPATH": str(folder)}
+    paths = {name: os.pathsep.join(filter(None, [path, os.environ.get(name)])) for name, path in first.items()}
+    return {**os.environ, **paths, "DVC_NO_ANALYTICS": "1"}
+
+
+def _keep_checkpoints(folder: Path) -> None:
+    """Of fine-tuning: a task that is sent again to the same machine goes on where the first was killed."""
+    kept = (FOLDER / "checkpoints").resolve()
+    kept.mkdir(parents=True, exist_ok=True)
+    (folder / "build").mkdir(exist_ok=True)
+    (folder / "build/checkpoints").symlink_to(kept, target_is_directory=True)
+
+
+def _bring(folder: Path, stage: str | None) -> bool:
+    """Check out what the stages before this one wrote, or all stages; from the remote, if there is one: whether.
+
+    `dvc repro --pull` alone brings a dependency that is one output, and stops at a folder of several outputs.
+    """
+    # DVC takes targets for relative to the working folder, whichever project it was asked about.
+    with contextlib.chdir(folder), fragment.opened(Path()) as repo:
+        graph = repo.index.graph
+        before = [one for this in graph if this.name == stage for one in graph.successors(this)]
+        if not all(one.cmd for one in before):  # data.dvc
+            for one in before:
+                repo.reproduce(one.addressing, single_item=True)
+        targets = [one.addressing for one in before if one.cmd] if stage else None
+        remote = bool(repo.config["core"].get("remote"))
+        if targets != []:
+            bring = repo.pull if remote else repo.checkout
+            bring(targets=targets, allow_missing=True, force=True)
+        return remote
+
+
+def _reports(folder: Path, stage: str | None) -> dict[str, bytes]:
+    """What the stage wrote below reports/."""
+    with fragment.opened(folder) as repo:
+        outs = [Path(out.fs_path) for one in repo.index.stages if one.cmd and stage in (None, one.name) for out in one.outs]
+    paths = [path for path in outs if path.is_relative_to(folder / "reports") and path.is_file()]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
