@@ -7,6 +7,7 @@ from castline.commands.collect import collect
 from castline.commands.data import data
 from castline.commands.edge import edge
 from castline.commands.experiments import compose, models, review, tune
+from castline.commands.fleet import fleet
 from castline.commands.forget import forget
 from castline.commands.identify import identify
 from castline.commands.label import label
@@ -29,6 +30,7 @@ for name, group in {
     "collect": collect,
     "data": data,
     "edge": edge,
+    "fleet": fleet,
     "label": label,
     "lambda": lambda_function,
     "share": share,

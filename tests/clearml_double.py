@@ -69,7 +69,7 @@ class ClearMLDouble:
             case "tasks", _, action:
                 return self._tasks(action, body)
             case "events", _, "add" | "add_batch":
-                self.events += body["events"] if "events" in body else [body]
+                self.events += body.get("events", [body])
                 return {"added": 1, "errors": 0}
             case "debug", _, "ping":
                 return {}
@@ -169,7 +169,9 @@ def clearml_double(files: Path, queues: tuple[str, ...] = ("cpu", "gpu")) -> Ite
                     if double.down:
                         code = 503
                     elif endpoint == "events.add_batch":
-                        data = double.call(endpoint, {"events": [json.loads(line) for line in raw.splitlines() if line]})
+                        data = double.call(
+                            endpoint, {"events": [json.loads(line) for line in raw.splitlines() if line]}
+                        )
                     else:
                         data = double.call(endpoint, json.loads(raw or b"{}"))
                 except KeyError:

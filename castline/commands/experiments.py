@@ -1,15 +1,19 @@
 """Commands around an experiment: its settings, its faces in doubt, base models, tuning."""
 
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from castline.commands.say import AsJson, say_next
 from castline.errors import CastlineError
 
-__all__ = ["compose", "models", "review", "tune"]
+if TYPE_CHECKING:
+    from castline.tuning.study import Study, Trial
+
+__all__ = ["compose", "models", "review", "tune", "tuned"]
 
 
 def compose(
@@ -69,6 +73,11 @@ def tune(
 
     Example: castline tune --trials 20
     """
+    tuned(name or search.stem, search, trials, as_json, lambda study: study.run(trials, timeout))
+
+
+def tuned(name: str, search: Path, trials: int, as_json: bool, run: "Callable[[Study], Iterator[Trial]]") -> None:
+    """A study from its opening to its table. run: tries, and yields each trial as it ends."""
     import signal
 
     from castline.tuning import show
@@ -76,10 +85,10 @@ def tune(
 
     for ended in (signal.SIGTERM, signal.SIGHUP):  # as on Ctrl-C: the trial is ended and noted
         signal.signal(ended, signal.default_int_handler)
-    with opened(name or search.stem, search) as study:
+    with opened(name, search) as study:
         interrupted = False
         try:
-            for trial in study.run(trials, timeout):
+            for trial in run(study):
                 print(show.line(study, trial), file=sys.stderr, flush=True)
         except KeyboardInterrupt:
             interrupted = True

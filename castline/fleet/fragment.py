@@ -103,9 +103,7 @@ def _kept_by_git(folder: Path) -> dict[str, list[str]]:
     with opened(folder) as repo:
         root = Path(repo.root_dir)
         return {
-            stage.name: [
-                Path(out.fs_path).relative_to(root).as_posix() for out in stage.outs if not out.use_cache
-            ]
+            stage.name: [Path(out.fs_path).relative_to(root).as_posix() for out in stage.outs if not out.use_cache]
             for stage in repo.index.stages
             if stage.cmd
         }

@@ -1,4 +1,4 @@
-"""Who runs the stages: conf/fleet.yaml and conf/orchestrator/, composed by `castline fleet` and not into params.yaml."""
+"""Who runs the stages: conf/fleet.yaml and conf/orchestrator/, composed by `castline fleet`, not into params.yaml."""
 
 import re
 import tempfile
@@ -75,5 +75,7 @@ def read(overrides: Sequence[str] = ()) -> OrchestratorSettings:
         try:
             compose_and_dump(made, str(Path("conf").absolute()), None, "fleet", str(Path.cwd()), list(overrides))
         except (HydraException, OmegaConfBaseException) as error:
-            raise ConfigError(f"conf/fleet.yaml cannot be composed: {error}", "orchestrator=clearml, or =local") from error
+            raise ConfigError(
+                f"conf/fleet.yaml cannot be composed: {error}", "orchestrator=clearml, or =local"
+            ) from error
         return params.read("orchestrator", OrchestratorSettings, made)

@@ -1,4 +1,4 @@
-"""One task: a stage, or the whole pipeline, of a commit, in a work tree of its own. Who sent it does not matter here."""
+"""One task: a stage, or the whole pipeline, of a commit, in a work tree of its own. Whoever sent it."""
 
 import contextlib
 import json
@@ -33,9 +33,10 @@ class Job:
 
 @dataclass(frozen=True)
 class Done:
-    """The fragment to hand back, and what there is to show: contents of reports by path, those that people see too."""
+    """The fragment to hand back, and what there is to show: params.yaml, and what was written below reports/."""
 
     fragment: Fragment
+    params: str
     reports: dict[str, bytes]
 
 
@@ -59,7 +60,8 @@ def perform(job: Job, inputs: Sequence[Fragment] = (), epoch: Callable[[dict[str
         if remote:
             castline(folder, "share", "push")
             _dvc(folder, ["push", *([job.stage] if job.stage else [])])
-        return Done(fragment.take(folder, [job.stage] if job.stage else []), _reports(folder, job.stage))
+        made = fragment.take(folder, [job.stage] if job.stage else [])
+        return Done(made, (folder / "params.yaml").read_text(encoding="utf-8"), _reports(folder, job.stage))
 
 
 def compose(folder: Path, overrides: Sequence[str]) -> None:
@@ -141,8 +143,9 @@ def _bring(folder: Path, stage: str | None) -> bool:
 
 
 def _reports(folder: Path, stage: str | None) -> dict[str, bytes]:
-    """What the stage wrote below reports/."""
+    """What the stage wrote below reports/ for git, and the page."""
     with fragment.opened(folder) as repo:
-        outs = [Path(out.fs_path) for one in repo.index.stages if one.cmd and stage in (None, one.name) for out in one.outs]
-    paths = [path for path in outs if path.is_relative_to(folder / "reports") and path.is_file()]
+        outs = [out for one in repo.index.stages if one.cmd and stage in (None, one.name) for out in one.outs]
+    shown = [Path(out.fs_path) for out in outs if not out.use_cache or out.fs_path.endswith(".html")]
+    paths = [path for path in shown if path.is_relative_to(folder / "reports") and path.is_file()]
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}

@@ -14,9 +14,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from castline.tuning import baseline
 from castline.tuning import search as searching
 from castline.tuning.search import Search, Value
 
-__all__ = ["Study", "Trial", "objective_of", "opened"]
+__all__ = ["Proposed", "Study", "Trial", "objective_of", "opened"]
 
 _FOLDER = Path(".castline/tune")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,40}", re.IGNORECASE)
@@ -46,6 +47,16 @@ class Trial:
     epoch: int | None
     seconds: float
     reason: str
+
+
+@dataclass(frozen=True)
+class Proposed:
+    """What Optuna proposes, the name of the experiment that tries it, its overrides, and since when it is at work."""
+
+    trial: optuna.Trial
+    name: str
+    overrides: list[str]
+    began: float
 
 
 @contextmanager
@@ -136,40 +147,58 @@ class Study:
         Raises: DataError when there is nothing to choose by.
         """
         started = time.monotonic()
-        for number in range(len(self.trials), trials):
+        for _ in range(len(self.trials), trials):
             if minutes is not None and time.monotonic() - started > minutes * 60:
                 return
-            # Seeded by its number: a study that was interrupted proposes what it would have proposed anyway.
-            self._study.sampler = optuna.samplers.TPESampler(seed=_SEED + number)
-            self._one(self._study.ask(self.search.space))
-            yield self.trials[number]
+            proposed = self.propose()
+            yield self.settle(proposed, partial(self._ran_here, proposed))
 
-    def _one(self, trial: optuna.Trial) -> None:
-        name = self._experiment(trial.number)
-        started = time.monotonic()
+    def propose(self) -> Proposed:
+        """The next thing to try; it is at work until it is settled."""
+        # Seeded by its number: a study that was interrupted proposes what it would have proposed anyway.
+        self._study.sampler = optuna.samplers.TPESampler(seed=_SEED + len(self.trials))
+        trial = self._study.ask(self.search.space)
+        return Proposed(trial, self._experiment(trial.number), self.search.overrides(trial.params), time.monotonic())
+
+    def composed(self, proposed: Proposed) -> dict[str, Any]:
+        """All settings of a proposal. Raises: ConfigError when they do not fit, or are not what was proposed."""
+        composed = baseline.composed(proposed.overrides)
+        for key, value in proposed.trial.params.items():
+            got = searching.found(composed, key)
+            if not isinstance(got, dict) and got != value:
+                raise ConfigError(f"{key}: {value!r} became {got!r} when it was composed")
+        return composed
+
+    def settle(self, proposed: Proposed, made: Callable[[], str]) -> Trial:
+        """Note what came of a proposal. made: runs it, or waits for it; the commit of its experiment.
+
+        A CastlineError of `made` is the reason why the trial failed.
+
+        Raises: DataError when no trial of this study can have a value; what else ended `made`.
+        """
+        trial = proposed.trial
         try:
-            overrides = self.search.overrides(trial.params)
-            composed = baseline.composed(overrides)
-            for key, value in trial.params.items():
-                got = searching.found(composed, key)
-                if not isinstance(got, dict) and got != value:
-                    raise ConfigError(f"{key}: {value!r} became {got!r} when it was composed")
-            head = baseline.git("rev-parse", "HEAD").strip()
-            self._experiment_run(name, overrides)
-            commit = baseline.git("rev-parse", f"refs/exps/{head[:2]}/{head[2:]}/{name}").strip()
+            commit = made()
             value, kept = objective_of(baseline.git("show", f"{commit}:{_CURVES}"), self.search.objective)
         except _NothingToChooseBy as error:
-            self._failed(trial, error.what)
+            self._failed(proposed, error.what)
             raise
         except CastlineError as error:
-            self._failed(trial, error.what, time.monotonic() - started)
+            self._failed(proposed, error.what)
         except BaseException:
-            self._failed(trial, "interrupted", time.monotonic() - started)
+            self._failed(proposed, "interrupted")
             raise
         else:
-            for key, noted in {"commit": commit, "epoch": kept, "seconds": time.monotonic() - started}.items():
+            for key, noted in {"commit": commit, "epoch": kept, "seconds": time.monotonic() - proposed.began}.items():
                 trial.set_user_attr(key, noted)
             self._study.tell(trial, value)
+        return self.trials[trial.number]
+
+    def _ran_here(self, proposed: Proposed) -> str:
+        self.composed(proposed)
+        head = baseline.git("rev-parse", "HEAD").strip()
+        self._experiment_run(proposed.name, proposed.overrides)
+        return baseline.git("rev-parse", f"refs/exps/{head[:2]}/{head[2:]}/{proposed.name}").strip()
 
     def _experiment_run(self, name: str, overrides: list[str]) -> None:
         """`dvc exp run` in a temporary copy.
@@ -198,10 +227,10 @@ class Study:
         if code:
             raise CastlineError(f"{baseline.said(log.read_text(encoding='utf-8', errors='replace'), code)} ({log})")
 
-    def _failed(self, trial: optuna.Trial, reason: str, seconds: float = 0.0) -> None:
-        trial.set_user_attr("reason", reason)
-        trial.set_user_attr("seconds", seconds)
-        self._study.tell(trial, state=TrialState.FAIL)
+    def _failed(self, proposed: Proposed, reason: str) -> None:
+        proposed.trial.set_user_attr("reason", reason)
+        proposed.trial.set_user_attr("seconds", time.monotonic() - proposed.began)
+        self._study.tell(proposed.trial, state=TrialState.FAIL)
 
     def _experiment(self, number: int) -> str:
         return f"{self.name}-{number + 1:04d}"
