@@ -2,20 +2,36 @@
 
 import json
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-__all__ = ["VARIABLE", "epoch"]
+__all__ = ["asked", "epoch", "written"]
 
-VARIABLE = "CASTLINE_PROGRESS"
+_FILES = "CASTLINE_PROGRESS"  # one a line; also in processes that training starts
+
+
+def asked(path: Path) -> dict[str, str]:
+    """The environment variable that a process is given which is to write its epochs to `path`, besides where it does."""
+    return {_FILES: "\n".join(filter(None, [os.environ.get(_FILES), str(path)]))}
+
+
+@contextmanager
+def written(path: Path) -> Iterator[None]:
+    """Epochs of this process, and of those it starts meanwhile, are written to `path` too."""
+    before = os.environ.get(_FILES)
+    os.environ |= asked(path)
+    try:
+        yield
+    finally:
+        del os.environ[_FILES]
+        os.environ |= {} if before is None else {_FILES: before}
 
 
 def epoch(row: Mapping[str, float]) -> None:
-    """Append a row (epoch, from 0, and its losses and accuracies) as a line of JSON to the file that CASTLINE_PROGRESS
-    names; without it, nothing. That the file cannot be written is no reason to stop training."""
-    if path := os.environ.get(VARIABLE):
-        try:
-            with Path(path).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(dict(row)) + "\n")
-        except OSError:
-            pass
+    """Append a row (epoch, from 0, and its losses and accuracies; time, in ms since 1970, is added) as a line of JSON
+    to the files that were asked for. That one cannot be written is no reason to stop training."""
+    for path in filter(None, os.environ.get(_FILES, "").split("\n")):
+        with suppress(OSError), Path(path).open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"time": time.time_ns() // 1_000_000, **row}) + "\n")

@@ -13,12 +13,14 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
+import urllib.request
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 Message = dict[str, Any]
 _STATES = {
@@ -137,9 +139,11 @@ class ClearMLDouble:
 
     def _found(self, body: Message) -> list[Message]:
         def fits(task: Message) -> bool:
-            return all(
-                not body.get(key) or task.get(key) in body[key]
-                for key in ("id", "status", "type", "parent", "project", "name")
+            lists = all(not body.get(key) or task.get(key) in body[key] for key in ("id", "status", "type", "project"))
+            return (
+                lists
+                and body.get("parent") in (None, task.get("parent"))
+                and bool(re.search(body.get("name") or "", task["name"]))
             )
 
         found = [task for task in self.tasks.values() if fits(task)]
@@ -201,56 +205,67 @@ def clearml_double(files: Path, queues: tuple[str, ...] = ("cpu", "gpu")) -> Ite
 
 
 @contextmanager
-def agent_double(server: ClearMLDouble, folder: Path, queue: str, environment: dict[str, str]) -> Iterator[list[str]]:
-    """A stand-in for `clearml-agent`: takes tasks from a queue, clones each one's commit, runs what it says.
-
-    As the agent does, it sets CLEARML_TASK_ID, and tells the server that a task has started, completed or failed.
-    Yields the ids of the tasks that it has run.
-    """
-    stop, ran = threading.Event(), list[str]()
-
-    def work() -> None:
-        while not stop.wait(0.05):
-            with server.lock:
-                entry = server.call("queues.get_next_task", {"queue": f"queue-{queue}"}).get("entry")
-            if entry:
-                _execute(server, entry["task"], folder, environment)
-                ran.append(entry["task"])
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        yield ran
-    finally:
-        stop.set()
-        thread.join()
-
-
-def _execute(server: ClearMLDouble, task: str, folder: Path, environment: dict[str, str]) -> None:
-    script = server.tasks[task]["script"]
-    clone, log = folder / task, folder / f"{task}.log"
-    with server.lock:
-        server.call("tasks.started", {"task": task})
+def agent_double(server: ClearMLDouble, folder: Path, environment: dict[str, str]) -> Iterator[None]:
+    """A stand-in for `clearml-agent` of all queues, as a process of its own: see `_serve_tasks`."""
     folder.mkdir(parents=True, exist_ok=True)
-    steps = [
-        ["git", "clone", "-q", script["repository"], str(clone)],
-        ["git", "-C", str(clone), "checkout", "-q", "--detach", script["version_num"]],
-        [sys.executable, "-u", *script["entry_point"].split()],
-    ]
-    with log.open("w") as output:
-        for step in steps:
-            done = subprocess.run(
-                step,
-                cwd=clone if step is steps[-1] else folder,
-                env=environment | server.environment() | {"CLEARML_TASK_ID": task},
-                stdout=output,
-                stderr=output,
-                check=False,
-            )
-            if done.returncode:
-                break
-    with server.lock:
-        server.call("tasks.failed" if done.returncode else "tasks.completed", {"task": task})
+    with (folder / "agent.log").open("w") as log:
+        command = [sys.executable, __file__, server.url, str(folder), *server.queues]
+        agent = subprocess.Popen(command, env=environment | server.environment(), stdout=log, stderr=log)
+        try:
+            yield
+        finally:
+            agent.terminate()
+            agent.wait()
+
+
+def _serve_tasks(url: str, folder: Path, queues: list[str]) -> None:
+    """Take tasks from the queues, clone each one's commit, run what it says, tell the server how it ended.
+
+    As the agent does, it sets CLEARML_TASK_ID and works in the clone. It starts no new Python for each task but forks
+    one that has imported what a task imports: that takes longer than the tasks of the tests.
+    """
+    import clearml  # noqa: F401
+    import dvc.repo
+    from dvc.utils.hydra import compose_and_dump  # noqa: F401
+
+    from castline.fleet.task import main
+
+    dvc.repo.Repo  # noqa: B018
+
+    def ask(endpoint: str, **body: Any) -> Message:
+        request = urllib.request.Request(f"{url}/{endpoint}", json.dumps(body).encode())
+        with urllib.request.urlopen(request) as answer:
+            return dict(json.load(answer)["data"])
+
+    while True:
+        time.sleep(0.05)
+        entries = [ask("queues.get_next_task", queue=queue).get("entry") for queue in queues]
+        for task in [entry["task"] for entry in entries if entry]:
+            ask("tasks.started", task=task)
+            child = os.fork()
+            if not child:
+                _execute(task, ask("tasks.get_by_id", task=task)["task"]["script"], folder / task, main)
+            _, status = os.waitpid(child, 0)
+            ask("tasks.failed" if status else "tasks.completed", task=task)
+
+
+def _execute(task: str, script: Message, clone: Path, main: Callable[[], None]) -> NoReturn:
+    code = 1
+    try:
+        subprocess.run(["git", "clone", "-q", script["repository"], str(clone)], check=True)
+        subprocess.run(["git", "-C", str(clone), "checkout", "-q", "--detach", script["version_num"]], check=True)
+        if script["entry_point"] != "-m castline.fleet.task":
+            raise ValueError(script["entry_point"])
+        os.environ["CLEARML_TASK_ID"] = task
+        os.chdir(clone)
+        main()
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def _token() -> str:
@@ -300,3 +315,7 @@ def _merge(into: Message, new: Message) -> None:
             into[key].update(value)
         else:
             into[key] = value
+
+
+if __name__ == "__main__":
+    _serve_tasks(sys.argv[1], Path(sys.argv[2]), sys.argv[3:])

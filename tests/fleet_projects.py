@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import yaml
 from projects import make_project, run
 
 PIPELINE = """\
@@ -46,18 +47,16 @@ PAGE = '<p>plain</p><img src="data:image/jpeg;base64,AAAA"><img src="data:image/
 
 
 def tiny_project(folder: Path) -> Path:
-    """faces of two batches → train → evaluate. Nothing has run; the last commit is all there is."""
+    """faces of a batch → train → evaluate. Nothing has run; the last commit is all there is."""
     make_project(folder)
     shutil.rmtree(folder / "stages")
-    for path in ("data.dvc",):
-        (folder / path).unlink()
+    (folder / "data.dvc").unlink()
     texts = {
         "dvc.yaml": PIPELINE,
         "stages/tiny.py": TRAIN,
         "reports/index.html.in": PAGE,
-        "conf/data.yaml": "data:\n  batches: [one, two]\n",
+        "conf/data.yaml": "data:\n  batches: [one]\n",
         "data/one/a.txt": "alma bruno\n",
-        "data/two/b.txt": "chidi\n",
         ".gitignore": "/build\n/reports/index.html\n/.castline\n__pycache__/\n",
     }
     for path, text in texts.items():
@@ -65,8 +64,11 @@ def tiny_project(folder: Path) -> Path:
         (folder / path).write_text(text)
     run(folder, "git", "config", "user.name", "t")
     run(folder, "git", "config", "user.email", "t@localhost")
-    run(folder, "castline", "compose")
-    run(folder, "dvc", "cache", "dir", str(folder.with_name("cache")))
+    params = yaml.safe_load((folder / "params.yaml").read_text())
+    params["data"] = {"batches": ["one"], "read": ["one"]}
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    with (folder / ".dvc/config").open("a") as config:
+        config.write(f"[cache]\n    dir = {folder.with_name('cache')}\n")
     commit(folder)
     return folder
 

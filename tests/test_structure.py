@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 NEUTRAL = {
     "castline/errors.py",
     "castline/machine.py",
+    "castline/progress.py",
     "castline/tracking/settings.py",
     "castline/tracking/spool.py",
 }

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from castline import progress
+from castline import progress, project, sharing
 from castline.errors import CastlineError
 from castline.fleet import fragment
 from castline.fleet.fragment import Fragment
 from castline.fleet.tree import FOLDER, commit_of, tree
 
-__all__ = ["Done", "Job", "castline", "compose", "perform"]
+__all__ = ["Done", "Job", "compose", "perform"]
 
 _LOOK = 0.5  # seconds between two looks at what training says
 
@@ -54,40 +54,29 @@ def perform(job: Job, inputs: Sequence[Fragment] = (), epoch: Callable[[dict[str
         fragment.put(folder, inputs)
         single = ["--single-item", job.stage] if job.stage else []
         remote = _bring(folder, job.stage)
-        told = folder / ".dvc/tmp/progress.jsonl"
-        told.parent.mkdir(exist_ok=True)
-        _dvc(folder, ["repro", *(["--pull"] if remote else []), "--allow-missing", *single], told, epoch)
+        _repro(folder, [*(["--pull"] if remote else []), *single], epoch)
         if remote:
-            castline(folder, "share", "push")
-            _dvc(folder, ["push", *([job.stage] if job.stage else [])])
+            _push(folder, job.stage)
         made = fragment.take(folder, [job.stage] if job.stage else [])
         return Done(made, (folder / "params.yaml").read_text(encoding="utf-8"), _reports(folder, job.stage))
 
 
 def compose(folder: Path, overrides: Sequence[str]) -> None:
-    """Write params.yaml in a work tree as `dvc exp run -S` would; without overrides it stays as it was committed."""
+    """Write params.yaml in a work tree as `dvc exp run -S` would; without overrides it stays as it was committed.
+
+    Raises: ConfigError.
+    """
     if overrides:
-        castline(folder, "compose", "--", *overrides)
+        with contextlib.chdir(folder):
+            project.compose(overrides)
 
 
-def castline(folder: Path, *arguments: str) -> None:
-    """A command of the commit's own code. Raises: CastlineError with its own word."""
-    command = [sys.executable, "-c", "from castline.cli import main; main()", *arguments]
-    done = subprocess.run(command, cwd=folder, env=_environment(folder), capture_output=True, text=True)
-    if done.returncode:
-        said = done.stderr.strip().removeprefix("error: ")
-        what, _, next = said.partition("\n  next: ")
-        raise CastlineError(what.splitlines()[-1] if what else f"castline {arguments[0]}: {done.returncode}", next)
-
-
-def _dvc(
-    folder: Path,
-    arguments: Sequence[str],
-    told: Path | None = None,
-    epoch: Callable[[dict[str, Any]], None] | None = None,
-) -> None:
-    settings = {progress.VARIABLE: str(told)} if told and epoch else {}
-    command = [sys.executable, "-m", "dvc", *arguments]
+def _repro(folder: Path, arguments: Sequence[str], epoch: Callable[[dict[str, Any]], None] | None) -> None:
+    """`dvc repro`, and each epoch's row while it trains, if somebody wants it."""
+    told = folder / ".dvc/tmp/progress.jsonl"
+    told.parent.mkdir(exist_ok=True)
+    settings = progress.asked(told) if epoch else {}
+    command = [sys.executable, "-m", "dvc", "repro", "--allow-missing", *arguments]
     with subprocess.Popen(command, cwd=folder, env=_environment(folder) | settings) as child:
         seen = 0
         while True:
@@ -95,7 +84,7 @@ def _dvc(
                 code = child.wait(_LOOK if epoch else None)
             except subprocess.TimeoutExpired:
                 code = None
-            if epoch and told and told.exists():
+            if epoch and told.exists():
                 lines = told.read_text(encoding="utf-8").splitlines(keepends=True)
                 whole = [line for line in lines if line.endswith("\n")]
                 for line in whole[seen:]:
@@ -104,7 +93,7 @@ def _dvc(
             if code is not None:
                 break
     if code:
-        raise CastlineError(f"dvc {arguments[0]} exits with {code}", "what it said is above")
+        raise CastlineError(f"dvc repro exits with {code}", "what it said is above")
 
 
 def _environment(folder: Path) -> dict[str, str]:
@@ -140,6 +129,14 @@ def _bring(folder: Path, stage: str | None) -> bool:
             bring = repo.pull if remote else repo.checkout
             bring(targets=targets, allow_missing=True, force=True)
         return remote
+
+
+def _push(folder: Path, stage: str | None) -> None:
+    """The runs and what they wrote, for a run that is taken up again; and the stage's outputs, for the next stages."""
+    with contextlib.chdir(folder):
+        sharing.push()
+        with fragment.opened(Path()) as repo:
+            repo.push(targets=[stage] if stage else None)
 
 
 def _reports(folder: Path, stage: str | None) -> dict[str, bytes]:

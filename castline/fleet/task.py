@@ -58,7 +58,7 @@ class Show:
         """A row of training: epoch, from 0, and losses and accuracies."""
         self.live = True
         for name, value in row.items():
-            if name != "epoch":
+            if name not in ("epoch", "time"):
                 part, _, measure = name.partition("_")
                 series = f"{run} {part}".strip()
                 self.logger.report_scalar(

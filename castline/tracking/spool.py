@@ -24,23 +24,22 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from castline import params
+from castline import params, progress
 from castline.tracking.settings import TrackingSettings, chosen
 from castline.weights import sha256_of
 
-__all__ = ["ASIDE", "SPOOL", "epoch", "root", "run_key", "tracked"]
+__all__ = ["ASIDE", "SPOOL", "root", "run_key", "tracked"]
 
 SPOOL = Path(".castline/tracking/spool")
 # Sections that say who is told, with what a report compares, and how devices are packed: the same model with others.
 ASIDE = ("tracking", "orchestrator", "report", "package")
-_EPOCHS = "CASTLINE_TRACKING_EPOCHS"  # also in processes that fine-tuning starts
 _DELIVERER = (sys.executable, "-P", "-m", "castline.tracking.deliver")
 _CODE = str(Path(__file__).parents[2])
 
@@ -63,13 +62,6 @@ def tracked(stage: str, *files: str) -> Callable[[Callable[[], None]], Callable[
     return decorate
 
 
-def epoch(row: Mapping[str, float]) -> None:
-    """An epoch of fine-tuning has ended: epoch, from 0, and what was measured."""
-    if path := os.environ.get(_EPOCHS):
-        with suppress(OSError), Path(path).open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"time": _now(), **row}) + "\n")
-
-
 def root() -> Path:
     """The project's own folder, also from the copy that DVC makes of it for an experiment and removes afterwards."""
     here = Path.cwd().resolve()
@@ -85,7 +77,8 @@ def _told(stage: str, files: Sequence[str], settings: TrackingSettings) -> Itera
     with _said_only():
         teller = _Teller(stage, settings)
     try:
-        yield
+        with nullcontext() if teller is None else progress.written(teller.epochs):
+            yield
         ended = "FINISHED"
     except KeyboardInterrupt:
         ended = "KILLED"
@@ -125,10 +118,9 @@ class _Teller:
             "experiment": os.environ.get("DVC_EXP_NAME", ""),
             "tracking": asdict(settings),
         }
-        epochs = self.folder / "epochs.jsonl"
-        self._lock = epochs.open("a")
+        self.epochs = self.folder / "epochs.jsonl"
+        self._lock = self.epochs.open("a")
         fcntl.flock(self._lock, fcntl.LOCK_EX)
-        os.environ[_EPOCHS] = str(epochs)
         write(self.folder / "record.json", record)
         # In a session of its own: what interrupts the stage does not end it, the end of the stage does.
         self._deliverer = subprocess.Popen(
@@ -143,7 +135,6 @@ class _Teller:
 
     def end(self, how: str, files: Sequence[str]) -> None:
         """Complete the record, and wait a little until it is delivered."""
-        os.environ.pop(_EPOCHS, None)
         if how == "FINISHED":
             for name in files:
                 if self.settings.report or not name.endswith(".html"):

@@ -31,7 +31,7 @@ from timm.models import group_parameters
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from castline import machine
+from castline import machine, progress
 from castline.embedding.augment import augment
 from castline.embedding.augment_settings import AugmentationSettings
 from castline.embedding.base_models import BaseModel
@@ -39,7 +39,6 @@ from castline.embedding.base_settings import BaseModelSettings
 from castline.embedding.crops import Crops
 from castline.embedding.dlib_resnet import FrozenNorm
 from castline.errors import ConfigError, WeightsError
-from castline.tracking import spool
 from castline.training.fit import Fitted
 from castline.training.settings import TrainerSettings, TrainingSettings
 
@@ -274,7 +273,7 @@ class _Training(pl.LightningModule):
         self.trainer.save_checkpoint(unfinished)
         if self.trainer.is_global_zero:
             unfinished.replace(self.checkpoint)
-            spool.epoch(row)
+            progress.epoch(row)
 
     @property
     def watched(self) -> str:

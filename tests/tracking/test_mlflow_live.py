@@ -171,7 +171,7 @@ def test_a_resumed_training_continues_its_run_live(server: str, folder: Path, sp
 
     def epochs(numbers: range) -> None:
         for number in numbers:
-            spool.epoch({"epoch": float(number), "train_loss": 1 / (number + 1), "val_loss": 2 / (number + 1)})
+            progress.epoch({"epoch": float(number), "train_loss": 1 / (number + 1), "val_loss": 2 / (number + 1)})
 
     @spool.tracked("train", "reports/curves.csv")
     def trains_on() -> None:

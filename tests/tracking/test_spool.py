@@ -1,13 +1,11 @@
 """What stages write down for a tracking server, and that they neither wait nor fail for it. No server is needed."""
 
 import fcntl
-import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import mlflow_runs
@@ -220,13 +218,3 @@ def test_a_stage_is_an_alias_that_mlflow_takes(stage: str) -> None:
 
     _validate_model_alias_name(alias_of(stage))
     assert alias_of(stage) == stage or alias_of(stage).startswith(stage.replace("/", "-"))
-
-
-def test_epochs_are_written_where_the_stage_says_or_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(spool._EPOCHS, raising=False)
-    spool.epoch({"epoch": 0.0, "train_loss": 1.0})
-    monkeypatch.setenv(spool._EPOCHS, str(tmp_path / "epochs.jsonl"))
-    before = time.time_ns() // 1_000_000
-    spool.epoch({"epoch": 0.0, "train_loss": 1.0})
-    row = json.loads((tmp_path / "epochs.jsonl").read_text())
-    assert row["train_loss"] == 1.0 and row["time"] >= before
