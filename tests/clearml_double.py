@@ -205,11 +205,13 @@ def clearml_double(files: Path, queues: tuple[str, ...] = ("cpu", "gpu")) -> Ite
 
 
 @contextmanager
-def agent_double(server: ClearMLDouble, folder: Path, environment: dict[str, str]) -> Iterator[None]:
+def agent_double(
+    server: ClearMLDouble, folder: Path, environment: dict[str, str], fresh: bool = False
+) -> Iterator[None]:
     """A stand-in for `clearml-agent` of all queues, as a process of its own: see `_serve_tasks`."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "agent.log").open("w") as log:
-        command = [sys.executable, __file__, server.url, str(folder), *server.queues]
+        command = [sys.executable, __file__, server.url, str(folder), "fresh" if fresh else "", *server.queues]
         agent = subprocess.Popen(command, env=environment | server.environment(), stdout=log, stderr=log)
         try:
             yield
@@ -218,11 +220,11 @@ def agent_double(server: ClearMLDouble, folder: Path, environment: dict[str, str
             agent.wait()
 
 
-def _serve_tasks(url: str, folder: Path, queues: list[str]) -> None:
+def _serve_tasks(url: str, folder: Path, fresh: bool, queues: list[str]) -> None:
     """Take tasks from the queues, clone each one's commit, run what it says, tell the server how it ended.
 
-    As the agent does, it sets CLEARML_TASK_ID and works in the clone. It starts no new Python for each task but forks
-    one that has imported what a task imports: that takes longer than the tasks of the tests.
+    As the agent does, it sets CLEARML_TASK_ID and works in the clone. Unless `fresh`, it starts no new Python for each
+    task but forks one that has imported what a task imports: that takes longer than the tasks of the tests.
     """
     import clearml  # noqa: F401
     import dvc.repo
@@ -238,18 +240,20 @@ def _serve_tasks(url: str, folder: Path, queues: list[str]) -> None:
             return dict(json.load(answer)["data"])
 
     while True:
-        time.sleep(0.05)
+        time.sleep(0.3)
         entries = [ask("queues.get_next_task", queue=queue).get("entry") for queue in queues]
         for task in [entry["task"] for entry in entries if entry]:
             ask("tasks.started", task=task)
             child = os.fork()
             if not child:
-                _execute(task, ask("tasks.get_by_id", task=task)["task"]["script"], folder / task, main)
+                _execute(
+                    task, ask("tasks.get_by_id", task=task)["task"]["script"], folder / task, None if fresh else main
+                )
             _, status = os.waitpid(child, 0)
             ask("tasks.failed" if status else "tasks.completed", task=task)
 
 
-def _execute(task: str, script: Message, clone: Path, main: Callable[[], None]) -> NoReturn:
+def _execute(task: str, script: Message, clone: Path, main: Callable[[], None] | None) -> NoReturn:
     code = 1
     try:
         subprocess.run(["git", "clone", "-q", script["repository"], str(clone)], check=True)
@@ -258,6 +262,8 @@ def _execute(task: str, script: Message, clone: Path, main: Callable[[], None]) 
             raise ValueError(script["entry_point"])
         os.environ["CLEARML_TASK_ID"] = task
         os.chdir(clone)
+        if main is None:
+            os.execv(sys.executable, [sys.executable, "-u", *script["entry_point"].split()])
         main()
         code = 0
     except BaseException:
@@ -318,4 +324,4 @@ def _merge(into: Message, new: Message) -> None:
 
 
 if __name__ == "__main__":
-    _serve_tasks(sys.argv[1], Path(sys.argv[2]), sys.argv[3:])
+    _serve_tasks(sys.argv[1], Path(sys.argv[2]), bool(sys.argv[3]), sys.argv[4:])

@@ -30,8 +30,12 @@ def fleet_run(
 
     Example: castline fleet run orchestrator=clearml -S head.dropout=0.3
     """
+    import signal
+
     from castline.fleet import run
 
+    for ended in (signal.SIGTERM, signal.SIGHUP):  # as on Ctrl-C: what was sent is stopped
+        signal.signal(ended, signal.default_int_handler)
     made = run.run(orchestrator or [], settings or [], name)
     if made is None:
         print("Everything is up to date: nothing was sent.")

@@ -27,7 +27,7 @@ from castline.fleet.stage import compose
 from castline.fleet.tree import FOLDER, commit_of, record, tree
 from castline.versions.git import check_root, git
 
-__all__ = ["Sent", "Watch", "experiment_of", "free_name", "ready", "run", "say"]
+__all__ = ["Ready", "Sent", "Watch", "alone", "experiment_of", "free_name", "ready", "run", "say"]
 
 _RUNNING = ("created", "queued", "in_progress")
 
@@ -68,7 +68,7 @@ def run(settings: OrchestratorSettings, name: str, overrides: Sequence[str]) -> 
     Raises: CastlineError when a stage failed or was lost; what others made is in the cache for the next run.
     """
     start, server = ready(settings), Server(settings)
-    with _alone(), tree(start.commit, "tree") as folder:
+    with alone(), tree(start.commit, "tree") as folder:
         compose(folder, overrides)
         pipeline = _Pipeline.read(folder)
         if not pipeline.stale:
@@ -91,9 +91,10 @@ def run(settings: OrchestratorSettings, name: str, overrides: Sequence[str]) -> 
             raise
         finally:
             watch.close(problem)
-    if problem:
+    if problems:
+        lines = "".join(f"\n    {stage}: {why}" for stage, why in problems.items())
         raise CastlineError(
-            f"{len(problems)} of {len(pipeline.order)} stages were not done:\n    " + problem.replace("; ", "\n    "),
+            f"{len(problems)} of {len(pipeline.order)} stages were not done:{lines}",
             "mend it and run it again: what is done is taken from DVC's cache",
         )
     return commit
@@ -305,7 +306,7 @@ def _repository(settings: OrchestratorSettings, commit: str) -> str:
 
 
 @contextmanager
-def _alone() -> Iterator[None]:
+def alone() -> Iterator[None]:
     """Raises: ConfigError when another run of this clone is at work."""
     FOLDER.mkdir(parents=True, exist_ok=True)
     with (FOLDER / "lock").open("a") as file:

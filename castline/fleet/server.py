@@ -7,7 +7,6 @@ nobody for updates.
 """
 
 import json
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -48,7 +47,6 @@ class Server:
     """
 
     def __init__(self, settings: OrchestratorSettings) -> None:
-        os.environ.setdefault("CLEARML_SUPPRESS_UPDATE_MESSAGE", "1")
         self.settings = settings
         loaded = optional_import("clearml.backend_api.config", "clearml").load()
         defs = optional_import("clearml.backend_api.session.defs", "clearml")

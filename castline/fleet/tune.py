@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
 from castline.errors import CastlineError
-from castline.fleet.controller import Watch, experiment_of, ready
+from castline.fleet.controller import Watch, alone, experiment_of, ready
 from castline.fleet.server import Server, parameters_of, result_of
 from castline.fleet.settings import OrchestratorSettings, read
 from castline.fleet.stage import compose
@@ -25,7 +25,12 @@ def trials_of(
     settings = read(orchestrator)
     if settings.kind == "local":
         return lambda study: study.run(trials, minutes)
-    return lambda study: _elsewhere(settings, study, trials, parallel, minutes)
+
+    def run(study: Study) -> Iterator[Trial]:
+        with alone():
+            yield from _elsewhere(settings, study, trials, parallel, minutes)
+
+    return run
 
 
 def _elsewhere(
