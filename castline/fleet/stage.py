@@ -119,7 +119,7 @@ def _bring(folder: Path, stage: str | None) -> bool:
     # DVC takes targets for relative to the working folder, whichever project it was asked about.
     with contextlib.chdir(folder), fragment.opened(Path()) as repo:
         graph = repo.index.graph
-        before = [one for this in graph if this.name == stage for one in graph.successors(this)]
+        before = [one for this in graph if this.cmd and this.name == stage for one in graph.successors(this)]
         if not all(one.cmd for one in before):  # data.dvc
             for one in before:
                 repo.reproduce(one.addressing, single_item=True)
