@@ -13,7 +13,7 @@ _FILES = "CASTLINE_PROGRESS"  # one a line; also in processes that training star
 
 
 def asked(path: Path) -> dict[str, str]:
-    """The environment variable that a process is given which is to write its epochs to `path`, besides where it does."""
+    """The environment variable for a process that is to write its epochs to `path` as well."""
     return {_FILES: "\n".join(filter(None, [os.environ.get(_FILES), str(path)]))}
 
 

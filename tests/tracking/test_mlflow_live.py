@@ -18,7 +18,7 @@ import yaml
 from projects import ROOT, environment, run
 from servers import closed_port
 
-from castline import released
+from castline import progress, released
 from castline.tracking import mirror as mirroring
 from castline.tracking import spool
 from castline.tracking.deliver import deliver, records
