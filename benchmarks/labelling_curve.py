@@ -25,7 +25,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from open_set import together
 from pipeline import make_project, run
@@ -72,7 +71,6 @@ def main() -> None:
     parser.add_argument("--csv", type=Path, default=ROOT / "benchmarks" / "labelling_curve.csv")
     options = parser.parse_args()
     os.environ["TQDM_DISABLE"] = "1"
-    torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as temporary:
         project = options.work or Path(temporary, "project")
         if not project.exists():

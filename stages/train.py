@@ -1,12 +1,15 @@
 """The dataset's features in; a model that names its people out, its memory, and the curves of how it got there."""
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
+# Before NumPy is imported: a head is small, threads would wait for each other. The second is for macOS.
+os.environ |= dict.fromkeys(("OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1")
+
 import numpy as np
-import torch
 
 from castline import params, tables
 from castline.bundle import FOLDS, HEAD, MEMORY
@@ -33,7 +36,6 @@ BASE, MODEL = Path("build/base"), Path("build/model")
 def main() -> None:
     settings = params.read("training", TrainingSettings)
     head_settings = params.read("head", HeadSettings)
-    torch.set_num_threads(1)  # a head is small: threads would wait for each other
     batches = params.read("data", DataSettings).read
     examples = read_examples(Path("build"), batches)
 

@@ -8,10 +8,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from sample_faces import sample_chips
-from torch import nn
 
 from castline.embedding import base_models
 from castline.embedding.augment_settings import AugmentationSettings
@@ -19,7 +17,7 @@ from castline.embedding.base_settings import BaseModelSettings
 from castline.training import finetune
 from castline.training.finetune import Faces, fine_tune
 from castline.training.fit import Fitted
-from castline.training.heads import HeadSettings, build_head
+from castline.training.heads import Head, HeadSettings, build_head
 from castline.training.settings import TrainerSettings, TrainingSettings
 
 SMALL = BaseModelSettings(
@@ -52,9 +50,9 @@ def faces(sample: Path, people: int = 4, each: int = 8, test: int = 2) -> tuple[
     )
 
 
-def models(people: int = 4) -> tuple[base_models.BaseModel, nn.Module]:
-    torch.manual_seed(0)
-    return base_models.build(SMALL, "scratch", seed=3), build_head(HeadSettings(dropout=0.2, hidden=16), 96, people)
+def models(people: int = 4) -> tuple[base_models.BaseModel, Head]:
+    head = build_head(HeadSettings(dropout=0.2, hidden=16), 96, people, seed=1)
+    return base_models.build(SMALL, "scratch", seed=3), head
 
 
 def run(
@@ -62,7 +60,7 @@ def run(
     checkpoints: Path,
     settings: TrainingSettings = RUN,
     trainer: TrainerSettings | None = None,
-) -> tuple[base_models.BaseModel, nn.Module, Fitted]:
+) -> tuple[base_models.BaseModel, Head, Fitted]:
     base, head = models()
     train, val = faces(sample)
     fitted = fine_tune(base, head, train, val, SMALL, settings, trainer or TrainerSettings(), LIGHT, checkpoints)

@@ -40,7 +40,9 @@ from castline.embedding.crops import Crops
 from castline.embedding.dlib_resnet import FrozenNorm
 from castline.errors import ConfigError, WeightsError
 from castline.training.fit import Fitted
+from castline.training.heads import Head
 from castline.training.settings import TrainerSettings, TrainingSettings
+from castline.training.torch_head import TorchHead
 
 __all__ = ["Faces", "epoch_order", "fine_tune", "tuned_parameters"]
 
@@ -66,7 +68,7 @@ class Faces:
 
 def fine_tune(
     base: BaseModel,
-    head: nn.Module,
+    head: Head,
     train: Faces,
     val: Faces,
     base_settings: BaseModelSettings,
@@ -75,10 +77,9 @@ def fine_tune(
     augmentation: AugmentationSettings,
     checkpoints: Path,
 ) -> Fitted:
-    """Train `base`, or the part of it that `settings.tune` names, and `head` in place; leave both in eval mode with the
-    weights of their best epoch: the lowest validation loss, or training loss where there are no validation faces.
+    """Train `base`, or the part of it that `settings.tune` names, and `head` in place; leave both with the weights of
+    their best epoch: the lowest validation loss, or training loss where there are no validation faces.
 
-    head: raw embeddings (N, D) → logits (N, P); what it has as `training_logits(raw, people)` is used in training.
     checkpoints: a folder for the state after each epoch. The same call made again, after it was killed, goes on from
     there; another call never does. What is there is removed in the end.
 
@@ -113,6 +114,7 @@ def fine_tune(
     module.to(memory_format=torch.contiguous_format)
     module.load_state_dict(progress["best"])
     module.eval().requires_grad_(True)
+    head.weights = module.head.weights()
     return Fitted(progress["history"], progress["best_epoch"])
 
 
@@ -161,7 +163,7 @@ class _Training(pl.LightningModule):
     def __init__(
         self,
         base: BaseModel,
-        head: nn.Module,
+        head: Head,
         train: Faces,
         val: Faces,
         base_settings: BaseModelSettings,
@@ -171,7 +173,7 @@ class _Training(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.workers = workers
-        self.base, self.head = base, head
+        self.base, self.head = base, TorchHead(head)
         self.faces = {"train": train, "val": val}
         self.base_settings, self.settings, self.augmentation = base_settings, settings, augmentation
         tuned = tuned_parameters(base.net, settings.tune)
@@ -225,7 +227,6 @@ class _Training(pl.LightningModule):
         )
 
     def on_train_epoch_start(self) -> None:
-        self.head.train()
         self.base.train(self.settings.tune == "all")
         for module in self.base.modules():  # running statistics move where weight and bias do
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
@@ -236,21 +237,25 @@ class _Training(pl.LightningModule):
         # Of dropout, whatever has drawn before: a loop that goes on from a checkpoint draws less than one that began.
         numbers = [self.settings.seed, self.current_epoch, number, self.trainer.global_rank]
         torch.manual_seed(int(np.random.SeedSequence(numbers).generate_state(1)[0]))
-        return self._step(batch, "train") * batch[2]
+        raw = self._raw(batch)
+        logits = self.head(raw, batch[1], np.random.default_rng(numbers))
+        return self._loss("train", batch[1], logits, self.head.logits(raw)) * batch[2]
 
     def validation_step(self, batch: _Batch, _: int) -> None:
-        self._step(batch, "val")
+        logits = self.head.logits(self._raw(batch))
+        self._loss("val", batch[1], logits, logits)
 
-    def _step(self, batch: _Batch, part: str) -> Tensor:
+    def _raw(self, batch: _Batch) -> Tensor:
+        """Raw embeddings (B, D) float32 of a batch's pictures, (B, S, S, 3) uint8."""
+        raw: Tensor = self.base(batch[0].permute(0, 3, 1, 2).float())  # → (B, 3, S, S), channels last
+        return raw.float()
+
+    def _loss(self, part: str, people: Tensor, logits: Tensor, answers: Tensor) -> Tensor:
         """The sum of the losses of a batch's faces, which are counted in on the way."""
-        pictures, people, _ = batch
-        raw = self.base(pictures.permute(0, 3, 1, 2).float())  # (B, S, S, 3) → (B, 3, S, S), channels last
-        with_margin = getattr(self.head, "training_logits", None) if part == "train" else None
-        logits = (with_margin(raw, people) if with_margin else self.head(raw)).float()
-        answers = self.head(raw.detach()) if with_margin else logits
         loss = F.cross_entropy(logits, people, reduction="sum")
-        for i, value in enumerate((loss.detach(), (answers.argmax(1) == people).sum(), len(people))):
-            self.sums[part][i] += float(value)
+        right = int((answers.argmax(1) == people).sum())
+        for i, value in enumerate((float(loss.detach()), right, len(people))):
+            self.sums[part][i] += value
         return loss
 
     # What is left of an epoch
@@ -389,13 +394,9 @@ def _lightning(settings: TrainingSettings, trainer: TrainerSettings, validate: b
 def _fingerprint(module: _Training, trainer: TrainerSettings) -> str:
     """One hash of all that decides how training goes, so that no other run's checkpoint is ever taken up."""
     digest = hashlib.sha256()
-    plain = (bool, int, float, str)
-    head = [
-        (name, type(layer).__name__, sorted((k, v) for k, v in vars(layer).items() if isinstance(v, plain)))
-        for name, layer in module.head.named_modules()
-    ]
     settings = [asdict(s) for s in (module.base_settings, module.settings, trainer, module.augmentation)]
-    digest.update(json.dumps([settings, head, torch.__version__]).encode())
+    digest.update(json.dumps([settings, torch.__version__, np.__version__]).encode())
+    digest.update(module.head.head.scorer(()).to_bytes())  # its settings and its input's, too
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())

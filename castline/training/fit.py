@@ -1,20 +1,19 @@
-"""The head, trained on features that were computed once. Plain PyTorch: it takes seconds, and imports nothing more."""
+"""The head, trained on features that were computed once. Plain NumPy: it takes seconds, and imports nothing more."""
 
-import copy
 import csv
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 from tqdm import trange  # type: ignore[import-untyped]
 
 from castline.errors import DataError
+from castline.scoring import softmax
 from castline.training.examples import Part
-from castline.training.heads import Head
+from castline.training.heads import Array, Head
 from castline.training.settings import TrainingSettings
 
 __all__ = ["Fitted", "fit_head", "write_curves"]
@@ -29,46 +28,55 @@ class Fitted:
     best_epoch: int
 
 
+@np.errstate(over="ignore", invalid="ignore")  # the loss tells
 def fit_head(head: Head, train: Part, val: Part, settings: TrainingSettings) -> Fitted:
-    """Train `head` in place, and leave it in eval mode with the weights of its best epoch.
+    """Train `head` in place, and leave it with the weights of its best epoch.
 
     Training stops when the validation loss has not improved for `settings.patience` epochs; without validation faces
-    it runs to its last epoch. The same examples and settings give the same weights. A head without anything to learn
-    is measured once.
+    it runs to its last epoch. The same examples and settings give the same weights; the same to the last digit where
+    NumPy's linear algebra has one thread, or as many. A head without anything to learn is measured once.
 
     Raises: DataError when the loss is no longer finite.
     """
-    torch.manual_seed(settings.seed)  # dropout
-    features, people = torch.from_numpy(train.features), torch.from_numpy(train.people)
-    learnt = [parameter for parameter in head.parameters() if parameter.requires_grad]
-    if not learnt:
-        head.eval()
+    if not head.learns:
         return Fitted([{"epoch": 0, **_measured(head, train, "train"), **_measured(head, val, "val")}], 0)
-    optimizer = _AdamW(learnt, settings.lr, settings.weight_decay)
-    orders = _orders(people, settings)
+    chance = np.random.default_rng(settings.seed)
+    optimizer = _AdamW(head.weights, settings.lr, settings.weight_decay)
+    orders = _orders(train.people, settings.balanced, chance)
     history: list[dict[str, float]] = []
-    best, lowest, weights = -1, math.inf, head.state_dict()
+    best, lowest, weights = -1, math.inf, head.weights
     for epoch in trange(settings.epochs, desc="head", unit="epoch", disable=None):
-        head.train()
-        loss_sum = right = 0.0
-        for rows in torch.split(next(orders), settings.batch_size):
-            logits = head.training_logits(features[rows], people[rows])
-            loss = F.cross_entropy(logits, people[rows])
-            optimizer.step(torch.autograd.grad(loss, learnt))
-            loss_sum += loss.item() * len(rows)
-            right += int((logits.argmax(1) == people[rows]).sum())
-        row = {"epoch": epoch, "train_loss": loss_sum / len(people), "train_accuracy": right / len(people)}
-        head.eval()
+        order, loss_sum, right = next(orders), 0.0, 0
+        for start in range(0, len(order), settings.batch_size):
+            rows = order[start : start + settings.batch_size]
+            people = train.people[rows]
+            logits, backward = head.training(train.features[rows], people, chance)
+            losses, gradient = _cross_entropy(logits, people)
+            gradients, _ = backward(gradient / np.float32(len(rows)))
+            optimizer.step(gradients)
+            loss_sum += float(losses.sum())
+            right += int((logits.argmax(1) == people).sum())
+        row = {"epoch": epoch, "train_loss": loss_sum / len(order), "train_accuracy": right / len(order)}
         history.append(row | _measured(head, val, "val"))
         watched = history[-1].get("val_loss", row["train_loss"])
         if not math.isfinite(watched) or not math.isfinite(row["train_loss"]):
             raise DataError(f"the loss of epoch {epoch + 1} is {watched}", "train with a smaller learning rate")
         if watched < lowest:
-            best, lowest, weights = epoch, watched, copy.deepcopy(head.state_dict())
+            best, lowest, weights = epoch, watched, {name: array.copy() for name, array in head.weights.items()}
         elif len(val) and epoch - best >= settings.patience:
             break
-    head.load_state_dict(weights)
+    head.weights = weights
     return Fitted(history, best)
+
+
+def _cross_entropy(logits: Array, people: NDArray[np.int64]) -> tuple[Array, Array]:
+    """Losses, (N,), and the gradient of their sum by the logits, (N, P). people: the right ones, (N,)."""
+    right = np.arange(len(people)), people
+    shifted = logits - logits.max(1, keepdims=True)
+    losses = np.log(np.exp(shifted).sum(1)) - shifted[right]
+    gradient = softmax(logits)
+    gradient[right] -= 1
+    return losses, gradient
 
 
 def write_curves(path: Path, runs: Mapping[str, Fitted]) -> None:
@@ -89,43 +97,40 @@ def write_curves(path: Path, runs: Mapping[str, Fitted]) -> None:
 
 
 class _AdamW:
-    """Loshchilov and Hutter, Decoupled weight decay regularization, 2019, with PyTorch's defaults.
+    """Loshchilov and Hutter, Decoupled weight decay regularization, 2019, with PyTorch's defaults. Moves arrays in
+    place."""
 
-    PyTorch's own imports its compiler when it is made, which takes longer than a head takes to be trained.
-    """
+    def __init__(self, weights: Mapping[str, Array], lr: float, weight_decay: float) -> None:
+        self.weights, self.lr, self.weight_decay, self.steps = weights, lr, weight_decay, 0
+        self.means = {name: np.zeros_like(array) for name, array in weights.items()}
+        self.squares = {name: np.zeros_like(array) for name, array in weights.items()}
 
-    def __init__(self, parameters: Sequence[Tensor], lr: float, weight_decay: float) -> None:
-        self.parameters, self.lr, self.weight_decay, self.steps = parameters, lr, weight_decay, 0
-        self.means = [torch.zeros_like(parameter) for parameter in parameters]
-        self.squares = [torch.zeros_like(parameter) for parameter in parameters]
-
-    @torch.no_grad()
-    def step(self, gradients: Sequence[Tensor]) -> None:
+    def step(self, gradients: Mapping[str, Array]) -> None:
         self.steps += 1
-        correction = math.sqrt(1 - 0.999**self.steps)
-        for parameter, gradient, mean, square in zip(self.parameters, gradients, self.means, self.squares, strict=True):
-            parameter.mul_(1 - self.lr * self.weight_decay)
-            mean.lerp_(gradient, 1 - 0.9)
-            square.mul_(0.999).addcmul_(gradient, gradient, value=1 - 0.999)
-            parameter.addcdiv_(mean, (square.sqrt() / correction).add_(1e-8), value=-self.lr / (1 - 0.9**self.steps))
+        pace, correction = self.lr / (1 - 0.9**self.steps), math.sqrt(1 - 0.999**self.steps)
+        for name, weight in self.weights.items():
+            gradient, mean, square = gradients[name], self.means[name], self.squares[name]
+            weight *= 1 - self.lr * self.weight_decay
+            mean += (1 - 0.9) * (gradient - mean)
+            square += (1 - 0.999) * (gradient * gradient - square)
+            weight -= pace * mean / (np.sqrt(square) / correction + 1e-8)
 
 
-def _orders(people: Tensor, settings: TrainingSettings) -> Iterator[Tensor]:
+def _orders(people: NDArray[np.int64], balanced: bool, chance: np.random.Generator) -> Iterator[NDArray[np.int64]]:
     """Each epoch's rows, shuffled anew: every face once, or, balanced, every person equally often."""
-    generator = torch.Generator().manual_seed(settings.seed)
-    chances = 1 / torch.bincount(people)[people].double()
+    chances = 1 / np.bincount(people)[people]
     while True:
-        if settings.balanced:
-            yield torch.multinomial(chances, len(people), replacement=True, generator=generator)
+        if balanced:
+            yield chance.choice(len(people), len(people), p=chances / chances.sum())
         else:
-            yield torch.randperm(len(people), generator=generator)
+            yield chance.permutation(len(people))
 
 
 def _measured(head: Head, part: Part, name: str) -> dict[str, float]:
-    """Loss and accuracy in eval mode; nothing for a part without faces."""
+    """Loss and accuracy without dropout or margin; nothing for a part without faces."""
     if not len(part):
         return {}
-    with torch.inference_mode():
-        logits, people = head(torch.from_numpy(part.features)), torch.from_numpy(part.people)
-        right = (logits.argmax(1) == people).float().mean()
-        return {f"{name}_loss": float(F.cross_entropy(logits, people)), f"{name}_accuracy": float(right)}
+    logits = head.logits(part.features)
+    losses, _ = _cross_entropy(logits, part.people)
+    right = logits.argmax(1) == part.people
+    return {f"{name}_loss": float(losses.mean()), f"{name}_accuracy": float(right.mean())}

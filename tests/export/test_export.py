@@ -8,7 +8,6 @@ import numpy as np
 import onnx
 import pytest
 import torch
-import torch.nn.functional as F
 import yaml
 from ai_edge_litert.interpreter import Interpreter
 from numpy.typing import NDArray
@@ -27,7 +26,10 @@ from castline.export.run import likeness, opened, run
 from castline.export.settings import FORMATS, INT8_WAYS
 from castline.export.tflite import _check_interpreters, export
 from castline.scoring import Scorer
-from castline.training.heads import HeadSettings, SoftmaxHead
+from castline.training.examples import Part
+from castline.training.fit import fit_head
+from castline.training.heads import HeadSettings, new_head
+from castline.training.settings import TrainingSettings
 
 CONF = Path(__file__).parents[2] / "conf"
 
@@ -83,15 +85,9 @@ def case(request: pytest.FixtureRequest, sample: Path, tmp_path_factory: pytest.
     learn = np.arange(len(chips)) % 2 == 0
 
     onnx_file = as_onnx(base, settings.input_size, tmp_path_factory.mktemp("onnx"))
-    features = torch.from_numpy(embed(OnnxModel(onnx_file), settings, chips))
-    head = SoftmaxHead(HeadSettings(), settings.embedding_size, len(people))
-    head.fit_input(features[learn], torch.from_numpy(truth[learn]))
-    optimizer = torch.optim.Adam(head.parameters(), lr=0.01)
-    for _ in range(100):
-        optimizer.zero_grad()
-        F.cross_entropy(head(features[learn]), torch.from_numpy(truth[learn])).backward()
-        optimizer.step()
-    head.eval()
+    part = Part(embed(OnnxModel(onnx_file), settings, chips)[learn], truth[learn], np.flatnonzero(learn))
+    head = new_head(HeadSettings(), part, len(people), seed=1)
+    fit_head(head, part, part, TrainingSettings(lr=0.01))
 
     crops = Crops(chips, settings)
     calibration = np.stack([crops[i] for i in np.flatnonzero(learn)])

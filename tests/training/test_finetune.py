@@ -27,8 +27,9 @@ from castline.embedding.base_settings import BaseModelSettings
 from castline.embedding.features import embed
 from castline.errors import ConfigError, WeightsError
 from castline.training import finetune
+from castline.training.examples import Part
 from castline.training.finetune import epoch_order, fine_tune, tuned_parameters
-from castline.training.heads import HeadSettings, build_head
+from castline.training.heads import Array, Backward, Head, HeadSettings, SoftmaxHead, new_head
 from castline.training.settings import TrainerSettings, TrainingSettings
 
 HERE = Path(__file__).parents[1]
@@ -40,8 +41,9 @@ def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CASTLINE_THREADS", "1")
 
 
-def state(*modules: nn.Module) -> dict[str, torch.Tensor]:
-    return {f"{i}.{name}": t.clone() for i, m in enumerate(modules) for name, t in m.state_dict().items()}
+def state(base: nn.Module, head: Head) -> dict[str, torch.Tensor]:
+    weights = {f"head.{name}": torch.tensor(array) for name, array in head.weights.items()}
+    return {f"base.{name}": tensor.clone() for name, tensor in base.state_dict().items()} | weights
 
 
 def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
@@ -82,16 +84,16 @@ def test_only_what_is_named_moves(tune: str, sample: Path, tmp_path: Path) -> No
     """Running statistics too: those of a frozen batch norm stay as they are."""
     before = state(*finetune_run.models())
     base, head, fitted = run(sample, tmp_path, replace(RUN, tune=tune, epochs=1))
-    assert not base.training and not head.training
+    assert not base.training
     assert all(p.requires_grad and p.is_contiguous() for p in base.parameters())
     assert fitted.best_epoch == 0 and len(fitted.history) == 1
     moved = {name for name, tensor in state(base, head).items() if not torch.equal(tensor, before[name])}
-    expected = {"0.net." + name for name in tuned_parameters(base.net, tune)}
-    layers = {"0." + name: layer for name, layer in base.named_modules() if isinstance(layer, nn.BatchNorm2d)}
+    expected = {"base.net." + name for name in tuned_parameters(base.net, tune)}
+    layers = {"base." + name: layer for name, layer in base.named_modules() if isinstance(layer, nn.BatchNorm2d)}
     norms = {name for name in layers if f"{name}.weight" in expected}
     running = {f"{norm}.{name}" for norm in norms for name in ("running_mean", "running_var", "num_batches_tracked")}
-    assert {name for name in moved if name.startswith("0.")} == expected | running
-    assert {name for name in moved if name.startswith("1.")} >= {"1.last.weight", "1.last.bias"}
+    assert {name for name in moved if name.startswith("base.")} == expected | running
+    assert {name for name in moved if name.startswith("head.")} == {f"head.{name}" for name in head.weights}
 
 
 # The order of faces
@@ -137,13 +139,13 @@ def test_a_killed_run_arrives_where_it_would_have(
         return augment(picture, settings, *numbers)
 
     monkeypatch.setattr(finetune, "augment", watched)
-    other, _, _ = run(sample, checkpoints, replace(RUN, seed=2, epochs=1))
+    *other, _ = run(sample, checkpoints, replace(RUN, seed=2, epochs=1))
     assert set(epochs) == {0} and len(list(checkpoints.glob("*.ckpt"))) == 1, "it took up another run's checkpoint"
     epochs.clear()
     *resumed, fitted = run(sample, checkpoints)
     assert set(epochs) == {2, 3} and not list(checkpoints.iterdir())
     *whole, unbroken = run(sample, tmp_path / "others")
-    assert same(state(*resumed), state(*whole)) and not same(state(other), state(whole[0]))
+    assert same(state(*resumed), state(*whole)) and not same(state(*other), state(*whole))
     assert fitted == unbroken and [row["epoch"] for row in fitted.history] == [0, 1, 2, 3]
 
 
@@ -171,14 +173,11 @@ def test_two_processes_train_to_the_same_accuracy_as_one(sample: Path, tmp_path:
     reached = {}
     for trainer in (TrainerSettings(), TrainerSettings(devices=2, strategy="ddp")):
         base, base_settings = dlib()
-        head = build_head(HeadSettings(), 128, 6)
-        head.fit_input(
-            torch.from_numpy(embed(by_torch(base), base_settings, train.chips)), torch.from_numpy(train.people)
-        )
+        features = embed(by_torch(base), base_settings, train.chips)
+        head = new_head(HeadSettings(), Part(features, train.people, np.arange(len(train))), 6, seed=1)
         light = finetune_run.LIGHT
         fitted = fine_tune(base, head, train, val, base_settings, settings, trainer, light, tmp_path)
-        with torch.inference_mode():
-            answers = head(torch.from_numpy(embed(by_torch(base), base_settings, val.chips))).argmax(1).numpy()
+        answers = head.logits(embed(by_torch(base), base_settings, val.chips)).argmax(1)
         right = float((answers == val.people).mean())
         assert right == fitted.history[fitted.best_epoch]["val_accuracy"]
         reached[trainer.devices] = (right, fitted)
@@ -208,30 +207,26 @@ def test_it_stops_when_nothing_gets_better(sample: Path, tmp_path: Path) -> None
     assert fitted.best_epoch == losses.index(min(losses))
 
 
-class _Margin(nn.Module):
+class _Margin(SoftmaxHead):
     """A head that makes it harder in training."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer, self.asked = nn.Linear(96, 4), 0
+    asked = 0
 
-    def forward(self, raw: torch.Tensor) -> torch.Tensor:
-        logits: torch.Tensor = self.layer(raw)
-        return logits
-
-    def training_logits(self, raw: torch.Tensor, people: torch.Tensor) -> torch.Tensor:
-        self.asked += 1
-        logits: torch.Tensor = self.layer(raw)
-        return logits - 5 * nn.functional.one_hot(people, 4)
+    def training(
+        self, embedding: Array, people: NDArray[np.int64], chance: np.random.Generator
+    ) -> tuple[Array, Backward]:
+        _Margin.asked += 1
+        logits, backward = super().training(embedding, people, chance)
+        return logits - 5 * np.eye(4, dtype=np.float32)[people], backward
 
 
 def test_a_heads_margin_is_for_training_alone(sample: Path, tmp_path: Path) -> None:
     base, _ = finetune_run.models()
     train, val = faces(sample)
-    head = _Margin()
+    head = _Margin(HeadSettings(), 96, 4, seed=1)
     settings = replace(RUN, epochs=1, batch_size=12)
     fitted = fine_tune(base, head, train, val, SMALL, settings, TrainerSettings(), AugmentationSettings(), tmp_path)
-    assert head.asked == 2
+    assert _Margin.asked == 2
     assert fitted.history[0]["train_loss"] > 3 > fitted.history[0]["val_loss"]
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-import torch
 
 from castline import tables
 from castline.training import memory
@@ -13,7 +12,7 @@ from castline.training.examples import Examples, Part
 from castline.training.fit import fit_head
 from castline.training.folds import folds, on_random_split, without
 from castline.training.gallery import with_gallery
-from castline.training.heads import HeadSettings, build_head, head_of
+from castline.training.heads import HeadSettings, head_of, new_head
 from castline.training.incremental import extended, joined
 from castline.training.settings import TrainingSettings
 
@@ -108,9 +107,7 @@ def test_new_people_are_learned_and_old_ones_kept(kind: HeadSettings) -> None:
         faces(old, 30, 1),
         Part(np.zeros((0, SIZE), np.float32), np.zeros(0, np.int64), np.zeros(0, np.int64)),
     )
-    torch.manual_seed(1)
-    head = build_head(kind, SIZE, len(old))
-    head.fit_input(torch.from_numpy(first.features), torch.from_numpy(first.people))
+    head = new_head(kind, first, len(old), seed=1)
     fit_head(head, first, nobody, settings)
     version, kept = head.scorer(NAMES[:5]), memory.part_of(remembered(first, nobody), "train", NAMES)
 
@@ -134,8 +131,7 @@ def test_new_people_are_learned_and_old_ones_kept(kind: HeadSettings) -> None:
 
 def test_more_photos_of_somebody_known_move_a_prototype_by_their_share() -> None:
     first, more = faces([0, 1], 30, 1), faces([0], 10, 2)
-    head = build_head(HeadSettings(kind="prototype"), SIZE, 2)
-    head.fit_input(torch.from_numpy(first.features), torch.from_numpy(first.people))
+    head = new_head(HeadSettings(kind="prototype"), first, 2, seed=1)
     version = head.scorer(NAMES[:2])
     moved = extended(version, (), first, more, {NAMES[0]: 30, NAMES[1]: 30})
     assert np.array_equal(moved.weight[1], version.weight[1])
@@ -149,8 +145,7 @@ def test_more_photos_of_somebody_known_move_a_prototype_by_their_share() -> None
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
 def test_a_gallery_is_the_mean_of_each_person_and_goes_on_with_new_photos(metric: str) -> None:
     first, more = faces([0, 1], 30, 1), faces([0, 2], 10, 2)
-    head = build_head(HeadSettings(), SIZE, 2)
-    head.fit_input(torch.from_numpy(first.features), torch.from_numpy(first.people))
+    head = new_head(HeadSettings(), first, 2, seed=1)
     version = with_gallery(head.scorer(NAMES[:2]), first, metric)
     assert version.gallery is not None and version.metric == metric
     np.testing.assert_allclose(version.gallery[0], version.compared(first.features[:30]).mean(0), atol=1e-6)
