@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from castline import params, tables
+from castline.bars import Bar
 from castline.curation.dataset import DatasetRow, FaceRow, Known, assemble
 from castline.curation.decisions import read_decisions
 from castline.curation.duplicates import neighbours
@@ -83,7 +83,7 @@ def same_photos(paths: list[Path], embeddings: NDArray[np.float32], least: float
             batches.append(number)
     pairs = neighbours(embeddings, np.array(batches, np.int64))
     found = np.zeros(len(pairs), np.float32)
-    with tqdm(total=len(pairs), desc="comparing faces", unit="pair", disable=None) as bar:
+    with Bar("comparing faces", "pair", len(pairs)) as bar:
         for start in range(0, len(pairs), 1024):
             block = slice(start, start + 1024)
             found[block] = likeness(pictures, inside, pairs[block])

@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 from castline import machine
+from castline.bars import counted
 from castline.errors import DataError, exits_cleanly
 from castline.faces.detection import DetectorSettings
 from castline.faces.extract import extract
@@ -19,8 +20,6 @@ from castline.photos.decode import PhotoSettings
 @exits_cleanly
 def main(batch: str) -> None:
     # Not above: each worker process imports this file anew, and needs none of them.
-    from tqdm import tqdm
-
     from castline import params, tables
 
     tables.without_pandas()
@@ -39,7 +38,7 @@ def main(batch: str) -> None:
     entries = walk(folder)
     read = [entry for entry in entries if not register.knows_path(entry.name)]
     results = extract(read, photos, detector, machine.workers())
-    for found in tqdm(results, f"faces of {batch}", len(read), unit="photo", disable=None):
+    for found in counted(results, f"faces of {batch}", "photo", len(read)):
         left = register.without(found.faces)
         forgotten += bool(found.faces and not left)
         faces += [{"batch": batch, **face} for face in left]

@@ -15,8 +15,9 @@ from castline.schema import SECTIONS
 from castline.versions.facts import SHAPING
 
 ROOT = Path(__file__).parents[1]
-# No result depends on these: how a failure is said, how many processors there are, and who is told of a run.
+# No result depends on these: how a failure is said, how far it is, how many processors there are, who is told of a run.
 NEUTRAL = {
+    "castline/bars.py",
     "castline/errors.py",
     "castline/machine.py",
     "castline/progress.py",
@@ -165,12 +166,12 @@ def test_a_stage_depends_on_the_params_it_reads(name: str) -> None:
 
 
 @pytest.mark.parametrize("script", sorted((ROOT / "stages").glob("*.py")), ids=lambda path: path.stem)
-def test_no_stage_waits_for_pandas_or_pytorch(script: Path) -> None:
+def test_no_stage_waits_for_what_it_may_not_need(script: Path) -> None:
     """Each that has tables says so, as a program: imported, as workers and tests import it, it changes nothing. PyTorch
-    is for those that make or tune a base model, when they do."""
+    is for those that make or tune a base model, when they do; tqdm for terminals."""
     text = script.read_text()
     assert ("tables.without_pandas()" in text) == ("tables" in text)
-    heavy = {"pandas", "torch"}
+    heavy = {"pandas", "torch", "tqdm"}
     code = f"import sys; sys.path[0] = 'stages'; import {script.stem}; print(*sorted({heavy} & set(sys.modules)))"
     done = run(sys.executable, "-c", code)
     assert done.returncode == 0 and done.stdout.strip() == "", done.stdout + done.stderr

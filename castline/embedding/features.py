@@ -5,9 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm  # type: ignore[import-untyped]
 
 from castline import machine
+from castline.bars import counted
 from castline.embedding.base_settings import BaseModelSettings
 from castline.embedding.crops import decode
 
@@ -38,11 +38,7 @@ def embed(
         return model(image if change is None else change(image, chip))
 
     rows = np.zeros((len(chips), settings.embedding_size), np.float32)
-    with (
-        ThreadPoolExecutor(machine.threads()) as pool,
-        tqdm(total=len(chips), desc=title, unit="face", disable=None) as bar,
-    ):
-        for i, found in enumerate(pool.map(row, chips)):
+    with ThreadPoolExecutor(machine.threads()) as pool:
+        for i, found in enumerate(counted(pool.map(row, chips), title, "face", len(chips))):
             rows[i] = found
-            bar.update()
     return rows

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import trange  # type: ignore[import-untyped]
 
+from castline.bars import counted
 from castline.errors import DataError
 from castline.scoring import softmax
 from castline.training.examples import Part
@@ -45,7 +45,7 @@ def fit_head(head: Head, train: Part, val: Part, settings: TrainingSettings) -> 
     orders = _orders(train.people, settings.balanced, chance)
     history: list[dict[str, float]] = []
     best, lowest, weights = -1, math.inf, head.weights
-    for epoch in trange(settings.epochs, desc="head", unit="epoch", disable=None):
+    for epoch in counted(range(settings.epochs), "head", "epoch", settings.epochs):
         order, loss_sum, right = next(orders), 0.0, 0
         for start in range(0, len(order), settings.batch_size):
             rows = order[start : start + settings.batch_size]
