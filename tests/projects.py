@@ -5,10 +5,11 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import yaml
+from configobj import ConfigObj
 
 ROOT = Path(__file__).parents[1]
 PEOPLE = ("alma", "bruno", "chidi", "edda")
@@ -89,6 +90,13 @@ def odd_photos(folder: Path) -> Path:
     (folder / "chidi" / "empty.jpg").touch()
     (folder / "lost.jpg").write_bytes((folder / "edda" / "edda_01.jpg").read_bytes())
     return folder
+
+
+def configure(folder: Path, settings: Mapping[str, Mapping[str, str]]) -> None:
+    """Settings of DVC by section, written where and as `dvc config` does, which starts a program for each of them."""
+    config = ConfigObj(str(folder / ".dvc/config"))
+    config.merge(settings)
+    config.write()
 
 
 def environment() -> dict[str, str]:

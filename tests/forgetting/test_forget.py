@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from projects import ROOT, cast, lighter, make_project, run, with_runs_of
+from projects import ROOT, cast, configure, lighter, make_project, run, with_runs_of
 
 from castline import tables
 from castline.scoring import Scorer
@@ -144,7 +144,7 @@ def told(base_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Told:
     cast(photos / "two", ("daiyu", "edda"), 5)
     run(folder, "castline", "data", "use", str(one), "--batch", "one")
     run(folder, "castline", "data", "add", str(photos / "two"), "--batch", "two")
-    run(folder, "dvc", "remote", "add", "-d", "team & co", str(remote))
+    configure(folder, {"core": {"remote": "team & co"}, 'remote "team & co"': {"url": str(remote)}})
     write_labels(folder, one)
     run(folder, "dvc", "repro")
     committed(folder, "the first version")
@@ -270,7 +270,7 @@ def test_what_is_said_to_purge_caches_and_remotes_does(told: Told, tmp_path: Pat
     committed(folder, "without somebody")
     cache, remote = folder / ".dvc/cache/files", tmp_path / "remote"
     shutil.copytree(told.remote, remote)
-    run(folder, "dvc", "remote", "modify", "team & co", "url", str(remote))
+    configure(folder, {'remote "team & co"': {"url": str(remote)}})
     run(folder, "dvc", "push")
     kinds = {"name", "sha256", "chip", "hash", "vector"}
     for place in (cache, remote):

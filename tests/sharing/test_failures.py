@@ -10,7 +10,7 @@ from hashlib import md5
 from pathlib import Path
 
 import pytest
-from projects import environment, run
+from projects import configure, environment, run
 from s3_double import ACCESS_KEY, BUCKET, SECRET_KEY, S3Double
 
 FILES = 12
@@ -38,9 +38,8 @@ def clone(tmp_path: Path) -> Path:
 
 
 def with_remote(clone: Path, url: str, endpoint: str = "") -> None:
-    run(clone, "dvc", "remote", "add", "-f", "-d", "team", url)
-    if endpoint:
-        run(clone, "dvc", "remote", "modify", "team", "endpointurl", endpoint)
+    team = {"url": url, "endpointurl": endpoint} if endpoint else {"url": url}
+    configure(clone, {"core": {"remote": "team"}, 'remote "team"': team})
 
 
 def another(clone: Path) -> Path:
@@ -129,7 +128,7 @@ def test_a_remote_that_goes_away_midway_is_said_and_the_next_push_and_pull_compl
 @pytest.mark.parametrize(("links", "how"), [("copy", "cut"), ("hardlink", "changed"), ("symlink", "cut")])
 def test_a_damaged_object_of_the_cache_is_found_put_aside_and_fetched_again(clone: Path, links: str, how: str) -> None:
     with_remote(clone, str(clone.parent / "remote"))
-    run(clone, "dvc", "config", "cache.type", links)
+    configure(clone, {"cache": {"type": links}})
     run(clone, "dvc", "checkout", "-q", "--relink")
     run(clone, "dvc", "push", "-q")
     before = contents(clone)
@@ -160,7 +159,7 @@ def test_a_damaged_object_of_a_remote_is_refused_with_verify_and_can_be_replaced
     second = another(clone)
     run(second, "dvc", "pull")  # DVC takes it as it comes
     assert f"damaged: {name}" in run(second, "castline", "share", "check", fails=True)
-    run(second, "dvc", "remote", "modify", "team", "verify", "true")
+    configure(second, {'remote "team"': {"verify": "true"}})
     said = run(second, "dvc", "pull", fails=True)
     assert "Checkout failed for following targets:\nalone.bin" in said
     assert not (second / "alone.bin").exists()

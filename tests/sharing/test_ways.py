@@ -15,7 +15,7 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 from moto.server import ThreadedMotoServer
-from projects import environment, run
+from projects import configure, environment, run
 from s3_double import ACCESS_KEY, BUCKET, REGION, SECRET_KEY, S3Double
 from sharing.conftest import Shared, commit
 
@@ -107,9 +107,8 @@ def s3(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Itera
 
 def test_through_s3_a_second_clone_runs_nothing(ran: Shared, s3: str, tmp_path: Path) -> None:
     first = first_clone(ran, tmp_path / "first")
-    run(first, "dvc", "remote", "add", "-d", "team", f"s3://{BUCKET}/castline")
-    run(first, "dvc", "remote", "modify", "team", "endpointurl", s3)
-    run(first, "dvc", "remote", "modify", "team", "verify", "true")
+    team = {"url": f"s3://{BUCKET}/castline", "endpointurl": s3, "verify": "true"}
+    configure(first, {"core": {"remote": "team"}, 'remote "team"': team})
     commit(first)
     run(first, "dvc", "push", "--run-cache")
 
@@ -152,11 +151,8 @@ def test_through_a_shared_cache_nothing_is_copied_and_stages_write_no_link(
     ran: Shared, links: str, tmp_path: Path
 ) -> None:
     first, cache = first_clone(ran, tmp_path / "first"), tmp_path / "share" / "cache"
-    for setting in (
-        ("cache.dir", str(cache)), ("cache.shared", "group"), ("cache.type", f"reflink,{links}"),
-        ("core.hardlink_lock", "true"),
-    ):  # fmt: skip
-        run(first, "dvc", "config", *setting)
+    shared = {"dir": str(cache), "shared": "group", "type": f"reflink,{links}"}
+    configure(first, {"cache": shared, "core": {"hardlink_lock": "true"}})
     # The other kind of lock is a file that stays, and looks like a hard link that somebody holds.
     for lock in (first / ".dvc/tmp").glob("*lock"):
         lock.unlink()
