@@ -1,11 +1,12 @@
 """What tests share: the sample cast, and the photos that must not be committed, where they are at hand."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
-from projects import cast, make_project, odd_photos, once, run, with_runs_of
+from projects import cast, lighter, make_project, odd_photos, once, run, with_runs_of
 
 # A busy machine is no failure: nothing asserts how long something takes.
 settings.register_profile("unhurried", deadline=None)
@@ -17,10 +18,11 @@ ROOT = Path(__file__).parents[1]
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# Modules that take longest start first: one that started last would run alone.
+# Modules that take longest start first: one that started last would run alone. The second asks for no project: those
+# that several modules start from are made meanwhile, by the first.
 LONGEST = (
-    "test_pipeline", "test_sweeps", "test_ways", "test_versions", "test_experiments", "test_incremental",
-    "test_forget", "test_structure", "test_browser", "test_finetuning", "test_live", "test_export", "test_finetune",
+    "test_pipeline", "test_export", "test_sweeps", "test_versions", "test_ways", "test_experiments", "test_forget",
+    "test_incremental", "test_structure", "test_browser", "test_finetuning", "test_live", "test_finetune",
 )  # fmt: skip
 
 
@@ -59,11 +61,11 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def base_models(shared: Path) -> Path:
-    """A project without photos whose base and reference model are there, which no photo changes."""
+    """A project without photos whose base and reference model are there, which no photo changes. See `whole`."""
 
     def make(folder: Path) -> None:
         make_project(folder)
-        run(folder, "dvc", "repro", "reference", "base")
+        (folder / "repro.log").write_text(run(folder, "dvc", "repro", "reference", "base"))
 
     return once(shared / "base_models", make)
 
@@ -82,13 +84,27 @@ def three_people(shared: Path, base_models: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def whole(shared: Path) -> Path:
+def three_people_to_the_end(shared: Path, three_people: Path) -> Path:
+    """The same project after the whole pipeline, with settings that cost less. To be copied, or for its runs."""
+
+    def make(folder: Path) -> None:
+        shutil.copytree(three_people, folder, symlinks=True)
+        lighter(folder, epochs=5, folds=0)
+        run(folder, "castline", "compose")
+        run(folder, "dvc", "repro")
+
+    return once(shared / "three_people_to_the_end", make)
+
+
+@pytest.fixture(scope="session")
+def whole(shared: Path, base_models: Path) -> Path:
     """A project of four people as batch one whose pipeline has run; repro.log is what was said. To be copied."""
 
     def make(folder: Path) -> None:
-        make_project(folder)
+        shutil.copytree(base_models, folder)
         photos = odd_photos(shared / "photos of four people")
         run(folder, "castline", "data", "use", str(photos), "--batch", "one")
-        (folder / "repro.log").write_text(run(folder, "dvc", "repro"))
+        with (folder / "repro.log").open("a") as log:
+            log.write(run(folder, "dvc", "repro"))
 
     return once(shared / "whole", make)

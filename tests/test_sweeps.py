@@ -30,12 +30,12 @@ def ran(log: str) -> list[str]:
     return re.findall(r"Running stage '([^']+)'", log)
 
 
-def until(happened: Callable[[], bool], seconds: float = 300) -> None:
+def until(happened: Callable[[], bool], seconds: float = 300, pause: float = 0.2) -> None:
     """Look again and again, but not for ever."""
     end = time.monotonic() + seconds
     while not happened():
         assert time.monotonic() < end, f"nothing after {seconds} s"
-        time.sleep(0.2)
+        time.sleep(pause)
 
 
 def committed(folder: Path) -> None:
@@ -44,12 +44,12 @@ def committed(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def project(base_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def project(three_people_to_the_end: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project as it is cloned, its sample imported by data.dvc, but smaller: three people, one file exported."""
     folder = make_project(tmp_path_factory.mktemp("project") / "project")
-    with_runs_of(base_models, folder)
-    cast(folder / "sample/photos/first", ("alma", "bruno", "chidi"), 6)
-    (folder / "conf/data.yaml").write_text(yaml.safe_dump({"data": {"batches": ["first"]}}))
+    with_runs_of(three_people_to_the_end, folder)
+    cast(folder / "sample/photos/one", ("alma", "bruno", "chidi"), 6)
+    (folder / "conf/data.yaml").write_text(yaml.safe_dump({"data": {"batches": ["one"]}}))
     lighter(folder, epochs=5, folds=0)
     run(folder, "git", "config", "user.name", "t")
     run(folder, "git", "config", "user.email", "t@localhost")
@@ -70,11 +70,11 @@ def test_a_queued_sweep_over_the_head_runs_neither_faces_nor_features(project: P
         states[:] = re.findall(r"sweep-\d .*?(Queued|Running|Success|Failed)", run(project, "dvc", "queue", "status"))
         return len(states) == 2 and not {"Queued", "Running"} & set(states)
 
-    until(done, 600)
+    until(done, 600, pause=4)  # to look takes a program a second, which what is looked for could have used
     logs = [run(project, "dvc", "queue", "logs", f"sweep-{number}") for number in (1, 2)]
     assert states == ["Success"] * 2, logs
     assert [ran(log) for log in logs] == [[], HEAD_ONLY]  # the first is what was committed
-    assert all("Stage 'faces@first' didn't change" in log and "'features@first' didn't change" in log for log in logs)
+    assert all("Stage 'faces@one' didn't change" in log and "'features@one' didn't change" in log for log in logs)
 
     shown = json.loads(run(project, "dvc", "exp", "show", "--json"))
     swept = [each["revs"][0] for each in shown[1]["experiments"]]
@@ -116,7 +116,7 @@ def test_a_study_goes_on_after_an_interrupt_and_a_kill_and_its_winner_is_applied
     assert [trial["reason"] for trial in printed["trials"]] == ["interrupted"]
     stopped(2, signal.SIGKILL).communicate()
 
-    run(project, *command, "--trials", "3")
+    said = run(project, *command[:-1], "--trials", "3")
     found = json.loads(run_stdout(project, *command, "--trials", "3"))  # nothing left to do: it says what it found
     assert [trial["reason"] for trial in found["trials"]] == ["interrupted", "killed before it ended", ""]
     assert [trial["value"] is None for trial in found["trials"]] == [True, True, False]
@@ -134,7 +134,7 @@ def test_a_study_goes_on_after_an_interrupt_and_a_kill_and_its_winner_is_applied
     assert [float(row.split(",")[3]) for row in kept] == [best["value"]]
     assert "top1" in best["test_metrics"]
 
-    assert f"next: dvc exp apply {name}" in run(project, *command[:-1], "--trials", "3")
+    assert f"next: dvc exp apply {name}" in said
     space = project / "space.yaml"
     space.write_text(SPACE.replace("0.25", "0.3"))
     assert "has changed: search.space.head.dropout" in run(project, *command, "--trials", "5", fails=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from projects import lighter, run
+from projects import run
 
 
 @pytest.fixture(autouse=True)
@@ -28,12 +28,9 @@ class Shared:
 
 
 @pytest.fixture(scope="session")
-def ran(three_people: Path, tmp_path_factory: pytest.TempPathFactory) -> Shared:
+def ran(three_people_to_the_end: Path, tmp_path_factory: pytest.TempPathFactory) -> Shared:
     """The whole pipeline, once for all tests here. Its cache is read by tests and never written."""
-    folder = shutil.copytree(three_people, tmp_path_factory.mktemp("ran") / "project", symlinks=True)
-    lighter(folder)
-    run(folder, "castline", "compose")
-    run(folder, "dvc", "repro")
+    folder = shutil.copytree(three_people_to_the_end, tmp_path_factory.mktemp("ran") / "project", symlinks=True)
     commit(folder)
     return Shared(folder, (folder / "data/one").resolve())
 
