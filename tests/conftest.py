@@ -14,9 +14,10 @@ settings.load_profile("unhurried")
 
 ROOT = Path(__file__).parents[1]
 
-# As many processes run tests as there are processors: threads of each would fight for them.
+# As many processes run tests as there are processors: threads and processes of each would fight for them.
 if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    for name in ("OMP_NUM_THREADS", "CASTLINE_THREADS", "CASTLINE_WORKERS"):
+        os.environ.setdefault(name, "1")
 
 # Modules that take longest start first: one that started last would run alone. The second asks for no project: those
 # that several modules start from are made meanwhile, by the first.

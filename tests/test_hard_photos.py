@@ -18,6 +18,12 @@ from castline.photos.decode import PhotoSettings, decode
 pytestmark = pytest.mark.slow
 
 
+@pytest.fixture(autouse=True)
+def two_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is odd about a file also has to come back from the process that found it."""
+    monkeypatch.setenv("CASTLINE_WORKERS", "2")
+
+
 def png_that_says(width: int, height: int) -> bytes:
     """A decompression bomb: a header that promises more than a few bytes can hold."""
 

@@ -677,8 +677,13 @@ def test_an_old_version_comes_back_bit_for_bit(delivered: Delivered, tmp_path: P
 
 
 @pytest.mark.slow
-def test_the_same_photos_elsewhere_give_the_same_bytes(delivered: Delivered, whole: Path, tmp_path: Path) -> None:
-    """An old version from photos alone: neither cache nor outputs, nor a release that the report could compare with."""
+def test_the_same_photos_elsewhere_give_the_same_bytes(
+    delivered: Delivered, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An old version from photos alone: neither cache nor outputs, nor a release that the report could compare with.
+    Two processes find its faces, and two threads make its features, however many did before."""
+    for name in ("CASTLINE_THREADS", "CASTLINE_WORKERS"):
+        monkeypatch.setenv(name, "2")
     elsewhere = tmp_path / "another place"
     run(tmp_path, "git", "clone", "-q", str(delivered.project), str(elsewhere))
     run(elsewhere, "git", "checkout", "-q", "recognizer@v1.0.0")
