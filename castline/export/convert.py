@@ -169,6 +169,8 @@ def _by_tensorflow(file: str) -> Any:
 
 
 if __name__ == "__main__":
+    # Keras imports these if it can, to draw and to be fed from: a quarter of what all imports here take.
+    sys.modules |= dict.fromkeys(("matplotlib", "pandas"))  # type: ignore[arg-type]
     try:
         main(Job(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))))
     except Exception as error:
