@@ -17,7 +17,7 @@ from typing import Any
 
 from castline.errors import CastlineError, ConfigError
 
-__all__ = ["Checked", "cache_of", "check", "push"]
+__all__ = ["Checked", "cache_of", "check", "md5", "object_path", "push"]
 
 
 @dataclass(frozen=True)
@@ -47,19 +47,19 @@ def check(everything: bool = False) -> Checked:
     damaged: dict[str, Path] = {}
     for oid, path in outs:
         files[oid].append(path)
-        listing = _object(cache, oid)
+        listing = object_path(cache, oid)
         if oid.endswith(".dir") and listing.is_file() and _is_whole(listing, oid):
             for entry in json.loads(listing.read_bytes()):
                 files[entry["md5"]].append(path / entry["relpath"])
     wanted = set(files) | (set(_all_in(cache)) if everything else set())
-    missing = sorted(oid for oid in wanted if not _object(cache, oid).is_file())
+    missing = sorted(oid for oid in wanted if not object_path(cache, oid).is_file())
     removed = []
     for oid in sorted(wanted - set(missing)):
-        path = _object(cache, oid)
+        path = object_path(cache, oid)
         if _is_whole(path, oid):
             continue
-        bytes_of = _md5(path)
-        copies = [file for file in files[oid] if file.is_file() and _md5(file) == bytes_of]
+        bytes_of = md5(path)
+        copies = [file for file in files[oid] if file.is_file() and md5(file) == bytes_of]
         damaged[oid] = _move_aside(path, cache)
         for file in copies:
             file.unlink()
@@ -118,12 +118,13 @@ def _written_by(repo: Any, runs: list[tuple[str, str]]) -> set[Any]:
             used = {info for infos in repo.stage_cache.get_used_objs([run]).values() for info in infos}
         except CollectCacheError:
             continue
-        if all(_object(cache, info.value).is_file() for info in used):
+        if all(object_path(cache, info.value).is_file() for info in used):
             found |= used
     return found
 
 
-def _object(cache: Path, oid: str) -> Path:
+def object_path(cache: Path, oid: str) -> Path:
+    """Where a cache has the object of that name: its MD5, with .dir behind it for a folder's listing."""
     return cache / oid[:2] / oid[2:]
 
 
@@ -135,10 +136,11 @@ def _all_in(cache: Path) -> Iterator[str]:
 
 
 def _is_whole(path: Path, oid: str) -> bool:
-    return _md5(path) == oid.removesuffix(".dir")
+    return md5(path) == oid.removesuffix(".dir")
 
 
-def _md5(path: Path) -> str:
+def md5(path: Path) -> str:
+    """Of a file, as DVC names objects by it: 32 hex digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
