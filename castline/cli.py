@@ -12,6 +12,7 @@ from castline.commands.forget import forget
 from castline.commands.identify import identify
 from castline.commands.label import label
 from castline.commands.lambda_function import lambda_function
+from castline.commands.sagemaker import sagemaker
 from castline.commands.share import share
 from castline.commands.track import track
 from castline.commands.versions import compare, promote, release, rollback, versions
@@ -33,6 +34,7 @@ for name, group in {
     "fleet": fleet,
     "label": label,
     "lambda": lambda_function,
+    "sagemaker": sagemaker,
     "share": share,
     "track": track,
 }.items():

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from castline import environments
+from castline.cloud.sagemaker_send import SDK
+from castline.cloud.sagemaker_send import VERSION as SDK_VERSION
 from castline.environments import Environment
 from castline.errors import CastlineError
 from castline.label_studio.environment import LABEL_STUDIO, VERSION
@@ -81,8 +83,12 @@ def test_no_room_is_said_before_anything_is_fetched(double: Path) -> None:
 
 @pytest.mark.parametrize(
     ("lock", "pin"),
-    [(LABEL_STUDIO.lock, f"label-studio=={VERSION}"), (mlflow.MLFLOW.lock, f"mlflow=={mlflow.VERSION}")],
-    ids=["label-studio", "mlflow"],
+    [
+        (LABEL_STUDIO.lock, f"label-studio=={VERSION}"),
+        (mlflow.MLFLOW.lock, f"mlflow=={mlflow.VERSION}"),
+        (SDK.lock, f"sagemaker-train=={SDK_VERSION}"),
+    ],
+    ids=["label-studio", "mlflow", "sagemaker"],
 )
 def test_locks_name_exact_versions_and_no_host(lock: tuple[str, str], pin: str) -> None:
     package, file = lock

@@ -1,1 +1,1 @@
-"""Where stages or released models run on somebody else's machines: SageMaker, Lambda."""
+"""Machines of AWS that work for a project: jobs on SageMaker, functions on Lambda."""
