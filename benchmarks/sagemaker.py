@@ -77,7 +77,7 @@ def rates(project: Path, _: Path) -> Rows:
         run(project, "castline", "compose", "augmentation=light", f"augmentation.views={views}")
         return seconds(lambda: run(project, sys.executable, "stages/features.py", "base", batches[0]))
 
-    heads = [train(f"training.epochs={n}", f"training.patience={n}", "training.folds=0") for n in (20, 120)]
+    heads = [train(f"training.epochs={n}", f"training.patience={n}", "training.folds=0") for n in (20, 2020)]
     tuned = [train("training=last_block", f"training.epochs={n}", f"training.patience={n}") for n in (1, 3)]
     viewed = [features(views) for views in (2, 3)]
     first = parquet.read_metadata(project / f"build/faces/{batches[0]}.parquet").num_rows
@@ -86,7 +86,7 @@ def rates(project: Path, _: Path) -> Rows:
     return [
         ("rate", model, "faces", faces),
         # Two fits: the head, and the one on the random split.
-        ("rate", model, "head_s_face_epoch", f"{(heads[1] - heads[0]) / (100 * 2 * faces):.2g}"),
+        ("rate", model, "head_s_face_epoch", f"{(heads[1] - heads[0]) / (2000 * 2 * faces):.2g}"),
         ("rate", model, "last_block_s_face_epoch", f"{(tuned[1] - tuned[0]) / (2 * faces):.2g}"),
         ("rate", model, "features_s_face_view", f"{(viewed[1] - viewed[0]) / first:.2g}"),
     ]
