@@ -103,7 +103,7 @@ class Environment:
         pins.write_bytes(lock)
         steps: list[list[str | Path]] = [[sys.executable, "-m", "venv", "--without-pip", made]]
         if uv:
-            steps.append([uv, "pip", "sync", "--quiet", "--compile-bytecode", "--python", python, pins])
+            steps.append([uv, "pip", "sync", "--quiet", "--python", python, pins])
         else:
             steps[0].remove("--without-pip")
             steps.append([python, "-m", "pip", "install", "--quiet", "--no-deps", "--requirement", pins])

@@ -49,7 +49,8 @@ def holders(name: str, photos: Set[str]) -> list[Holder]:
         Holder("devices", "Whatever runs an earlier version names them until it gets a new one: castline versions."),
         Holder(
             "elsewhere",
-            "Other clones, backups, tracking servers (MLflow, ClearML) and copies of the report or of a bundle.",
+            "Other clones, backups, tracking servers (MLflow, ClearML), what castline sagemaker left in S3, results "
+            "of a function on Lambda (castline lambda forget NAME), and copies of the report or of a bundle.",
         ),
     ]
 
@@ -185,6 +186,8 @@ def _here() -> list[Holder]:
         "build/checkpoints": "training that was interrupted",
         ".castline/tune": "logs of tuning",
         ".castline/label-studio": "the database of Label Studio: delete their tasks there, or all of it",
+        ".castline/tracking": "runs for MLflow, told or not yet, with their reports",
+        ".castline/fleet": "training that was interrupted in a task",
         ".dvc/tmp/exps": "work trees of experiments",
     }
     found = [(path, what) for path, what in known.items() if Path(path).exists()]

@@ -113,15 +113,6 @@ def test_trials_are_tasks_and_experiments_of_the_same_study(fleet: Fleet) -> Non
     assert float(curves.splitlines()[1].split(",")[3]) == pytest.approx(1.04)
 
 
-def test_dvcs_own_queue_runs_it_on_this_machine(project: Path) -> None:
-    """Without ClearML: nothing of it is read."""
-    said = run(project, "castline", "fleet", "run", "orchestrator.poll=4", "--name", "night", "-S", "head.dropout=0.5")
-    assert "night  Success" in said
-    settings = yaml.safe_load(run(project, "git", "show", f"{ref(project, 'night')}:params.yaml"))
-    assert settings["head"]["dropout"] == 0.5
-    assert "night" in run(project, "castline", "fleet", "status")
-
-
 def ref(project: Path, name: str) -> str:
     head = run(project, "git", "rev-parse", "HEAD").strip()
     return f"refs/exps/{head[:2]}/{head[2:]}/{name}"
