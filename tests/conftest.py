@@ -23,7 +23,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 # that several modules start from are made meanwhile, by the first.
 LONGEST = (
     "test_pipeline", "test_export", "test_sweeps", "test_versions", "test_ways", "test_experiments", "test_forget",
-    "test_incremental", "test_structure", "test_browser", "test_finetuning", "test_live", "test_finetune",
+    "test_sagemaker", "test_incremental", "test_mlflow_live", "test_fleet_run", "test_structure", "test_browser",
+    "test_finetuning", "test_live", "test_finetune",
 )  # fmt: skip
 
 
