@@ -39,7 +39,9 @@ def main() -> None:
         except _NotSent:
             pass
         except Exception as error:  # of the SDK, botocore, pydantic: all are to be said, none is ours
-            answer = {"error": f"{type(error).__name__}: {error}"}
+            if "accepted" not in answer:  # else it runs and is paid for: the SDK only failed to look at it once more
+                answer = {"error": f"{type(error).__name__}: {error}"}
+    answer.pop("accepted", None)
     json.dump(answer, sys.stdout)
 
 
@@ -64,6 +66,7 @@ def _send(job: dict[str, Any], answer: dict[str, Any]) -> None:
         _stop_at_the_door(boto, session)
     # What is sent, as botocore has checked it against the API's own description.
     boto.events.register("before-parameter-build.sagemaker.CreateTrainingJob", _keeper(answer))
+    boto.events.register("after-call.sagemaker.CreateTrainingJob", _marker(answer))
     if job["dry_run"]:
         boto.events.register("before-call.sagemaker.CreateTrainingJob", _no_call)
     trainer = ModelTrainer(
@@ -103,6 +106,14 @@ def _keeper(answer: dict[str, Any]) -> Any:
         answer.update(job=params["TrainingJobName"], request=params)
 
     return keep
+
+
+def _marker(answer: dict[str, Any]) -> Any:
+    def mark(parsed: dict[str, Any], **_: Any) -> None:
+        if "TrainingJobArn" in parsed:
+            answer["accepted"] = True
+
+    return mark
 
 
 def _no_call(**_: Any) -> None:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import grimp
 import pytest
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 from packaging.requirements import Requirement
 from projects import ROOT, run
 
-from castline.cloud import sagemaker_job
+from castline.cloud import sagemaker_job, sagemaker_sdk
 from castline.cloud.sagemaker_fetch import take
 from castline.cloud.sagemaker_plan import Plan, plan
 from castline.cloud.sagemaker_send import send, wait
@@ -134,6 +135,43 @@ def test_a_remote_that_is_not_in_s3_is_said(tmp_path: Path, monkeypatch: pytest.
 def test_a_name_that_is_none_is_not_asked_for() -> None:
     with pytest.raises(ConfigError, match="no name of a training job"):
         wait("../x", "eu-central-1")
+
+
+@pytest.mark.parametrize("accepted", [True, False])
+def test_a_job_that_was_accepted_is_said_whatever_the_sdk_asks_afterwards(
+    accepted: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A double of the SDK: it creates the job, and is not allowed to look at it."""
+
+    class Trainer:
+        def __init__(self, sagemaker_session: Any, **_: Any) -> None:
+            self.boto = sagemaker_session.boto_session
+
+        def train(self, **_: Any) -> None:
+            told = {"TrainingJobArn": "arn:aws:sagemaker:eu-central-1:123456789012:training-job/one"}
+            answer = (mock.Mock(status_code=200), told) if accepted else (mock.Mock(status_code=400), {"Error": {}})
+            self.boto.events.register("before-call.sagemaker.CreateTrainingJob", lambda **_: answer)
+            self.boto.client("sagemaker").create_training_job(
+                TrainingJobName="one", RoleArn="arn:aws:iam::123456789012:role/train",
+                OutputDataConfig={"S3OutputPath": "s3://bucket/out"},
+                ResourceConfig={"VolumeSizeInGB": 1}, StoppingCondition={"MaxRuntimeInSeconds": 60},
+            )  # fmt: skip
+            raise RuntimeError("DescribeTrainingJob is denied")
+
+    names = ("core.helper.session_helper", "core.shapes", "train", "train.configs")
+    modules = {f"sagemaker.{name}": mock.MagicMock() for name in names}
+    modules["sagemaker.train"].ModelTrainer = Trainer
+    modules["sagemaker.core.helper.session_helper"].Session = mock.Mock
+    absent = "role image name bucket prefix source command instance_type count volume_gb spot max_seconds output"
+    job = dict.fromkeys(f"{absent} checkpoints hyperparameters dry_run".split(), "")
+    told = json.dumps(job | {"region": "eu-central-1", "channels": {}})
+    for name, value in {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s", "AWS_CONFIG_FILE": "/absent"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("sys.stdin", io.StringIO(told))
+    with mock.patch.dict("sys.modules", modules):
+        sagemaker_sdk.main()
+    answer = json.loads(capsys.readouterr().out)
+    assert answer.keys() == ({"job", "request"} if accepted else {"error"})
 
 
 def test_requirements_hold_all_that_the_sent_stages_import() -> None:
