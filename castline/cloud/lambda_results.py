@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from contextlib import closing
 
 from castline.cloud.aws import said
-from castline.cloud.lambda_bucket import RESULTS, Bucket
+from castline.cloud.lambda_bucket import INBOX, RESULTS, Bucket
 
 __all__ = ["naming", "remove"]
 
 
 def naming(bucket: Bucket, person: str) -> Iterator[tuple[str, str]]:
-    """Keys of a result and of its picture, where any face was taken for a person, be it below the threshold.
+    """Keys of a result and of its picture, where any face was taken for a person, be it below the threshold. A picture
+    that a result says is not in the inbox is none: whatever writes results has no say over the rest of the bucket.
 
     Raises: CastlineError.
     """
@@ -24,10 +25,10 @@ def naming(bucket: Bucket, person: str) -> Iterator[tuple[str, str]]:
                     result = json.loads(body.read())
                     names = {str(seen["nearest"]) for seen in result.get("people", [])}
                     picture = str(result["key"])
-                except (ValueError, KeyError, TypeError, AttributeError):
+                except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                     continue  # not ours
             if wanted in names:
-                yield key, picture
+                yield key, picture if picture.startswith(INBOX) else ""
 
 
 def remove(bucket: Bucket, key: str) -> None:

@@ -164,7 +164,8 @@ def forget(
     ours = connect(region).bucket(bucket)
     count = 0
     for result, picture in naming(ours, person):
-        for key in (result, picture) if pictures else (result,):
+        # The result last: should this be stopped, it still says where the picture is.
+        for key in (picture, result) if pictures and picture else (result,):
             if yes:
                 take_away(ours, key)
             print(f"{'removed' if yes else 'would be removed'}: {short(key, 200)}")

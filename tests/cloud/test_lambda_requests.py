@@ -178,6 +178,17 @@ def test_results_that_name_somebody_are_removed(bucket: Bucket) -> None:
     assert keys(bucket, "inbox/") == ["inbox/2.jpg"]
 
 
+def test_a_result_names_no_object_but_its_picture(bucket: Bucket) -> None:
+    bucket.s3.put_object(Bucket=BUCKET, Key="deliveries/winter/alma/1.jpg", Body=b"photo")
+    body = json.dumps({"key": "deliveries/winter/alma/1.jpg", "people": [{"nearest": "alma"}]}).encode()
+    bucket.s3.put_object(Bucket=BUCKET, Key="results/1.jpg.json", Body=body)
+    bucket.s3.put_object(Bucket=BUCKET, Key="results/deep.json", Body=b"[" * 100_000)
+    options = ["--bucket", BUCKET, "--region", REGION, "--pictures", "--yes"]
+    assert CliRunner().invoke(app, ["lambda", "forget", "alma", *options]).exit_code == 0
+    assert keys(bucket, "results/") == ["results/deep.json"]
+    assert keys(bucket, "deliveries/") == ["deliveries/winter/alma/1.jpg"]
+
+
 def test_a_bucket_that_is_not_there_is_said(bucket: Bucket) -> None:
     with pytest.raises(CastlineError, match="bucket not-there: is not there"):
         waiting(Bucket(bucket.s3, "not-there", "123456789012"))
