@@ -11,6 +11,7 @@ import shutil
 import tarfile
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -137,6 +138,7 @@ def _settle(
 
     saved: dict[Path, bytes | None] = {path: _bytes(path) for path in (_PARAMS, _LOCK)}
     moved: list[str] = []
+    checked_out = False
     try:
         _PARAMS.write_text(params, encoding="utf-8")
         with Repo() as repo:
@@ -155,6 +157,7 @@ def _settle(
                     shutil.copyfile(object_path(objects, outs[out.stage.addressing][out.def_path]), path)
         lock.merge([entries])
         with Repo() as repo:
+            checked_out = True
             repo.checkout(targets=moved)
             with repo.lock:
                 for stage in repo.index.stages:
@@ -165,9 +168,20 @@ def _settle(
     except BaseException as error:
         for path, data in saved.items():
             path.unlink(missing_ok=True) if data is None else path.write_bytes(data)
+        if checked_out:
+            _check_out_again(moved)
         if isinstance(error, DvcException):
             raise DataError(f"the model could not be put in its place: {error}", "dvc status; dvc checkout") from error
         raise
+
+
+def _check_out_again(outs: list[str]) -> None:
+    """As dvc.lock has them by now: what was there was in the cache, else DVC would not have touched it."""
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    with suppress(DvcException), Repo() as repo:
+        repo.checkout(targets=outs, force=True)
 
 
 def _check_fits(

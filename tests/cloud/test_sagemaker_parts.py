@@ -375,6 +375,26 @@ def test_what_no_job_would_leave_changes_nothing(
     assert state(here) == before and not (tmp_path / "escaped").exists()
 
 
+def _no_hash(folder: Path) -> None:
+    """As entries of DVC 2 are: their objects lie elsewhere in the cache, where there are none."""
+    result = json.loads((folder / "result.json").read_text())
+    for out in result["entries"]["train"]["outs"]:
+        del out["hash"]
+    (folder / "result.json").write_text(json.dumps(result))
+
+
+def test_a_model_half_in_its_place_gives_way_to_what_was_there(here: Path, left: Path, tmp_path: Path) -> None:
+    before = state(here)
+    with mock.patch("dvc.stage.cache.StageCache.save", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+        take(packed(left, tmp_path / "killed.tar.gz"))
+    assert state(here) == before
+    take(packed(left, tmp_path / "model.tar.gz"))
+    before = state(here)
+    with pytest.raises(DataError):
+        take(packed(left, tmp_path / "old.tar.gz", _no_hash))
+    assert state(here) == before
+
+
 def _member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.TarInfo:
     member = tarfile.TarInfo(name)
     member.type, member.linkname = kind, link
