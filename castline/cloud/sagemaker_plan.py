@@ -91,8 +91,10 @@ def plan(overrides: list[str]) -> Plan:
     project.check_in_project()
     check_root()
     changed = git("status", "--porcelain", "--untracked-files=no").splitlines()
+    # Of code also what git does not know: DVC's hashes of folders would have it, and a job would not.
+    changed += git("status", "--porcelain", "--untracked-files=all", "--", *_CODE).splitlines()
     if changed:
-        raise DataError(f"not committed: {changed[0][3:]}; a job runs what a commit has", "git commit -a")
+        raise DataError(f"not committed: {changed[0][3:]}; a job runs what a commit has", "git add, git commit -a")
     commit = git("rev-parse", "HEAD").strip()
     with _composed(overrides) as before:
         stages, inputs, objects = _needed()

@@ -436,6 +436,19 @@ def test_what_is_no_archive_is_said(here: Path, tmp_path: Path, data: bytes) -> 
 # What can be sent
 
 
+def test_code_that_git_does_not_know_is_not_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("conf/config.yaml", "castline/known.py", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+    run(tmp_path, "git", "init", "-q")
+    run(tmp_path, "git", "add", "conf", "castline")
+    run(tmp_path, "git", "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "-qm", "t")
+    (tmp_path / "castline/new.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=r"not committed: castline/new\.py"):
+        plan([])
+
+
 @pytest.fixture(scope="module")
 def committed(three_people: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = shutil.copytree(three_people, tmp_path_factory.mktemp("committed") / "project", symlinks=True)
