@@ -176,6 +176,7 @@ class _Publishing:
 
     def publish(self, code: Code) -> None:
         check_bucket(self._s3, self._account.region, self._bucket.ours)
+        self._check_its_bucket()
         self._make_queue(self._dead, {"MessageRetentionPeriod": str(_DAYS * 86400)})
         redrive = {"deadLetterTargetArn": self._account.arn("sqs", self._dead), "maxReceiveCount": _RECEIVED}
         self._make_queue(
@@ -194,13 +195,15 @@ class _Publishing:
         self._make_notifications()
 
     def remove(self) -> None:
-        kept, ours = self._notifications()
-        if ours:
-            self._put_notifications(kept, "no longer told of what comes")
-        for mapping in self._mappings():
-            self._send("queue and function: parted", self._lambda.delete_event_source_mapping,
-                       "DeleteEventSourceMapping", UUID=mapping["UUID"])  # fmt: skip
-        found = self._there(self._lambda.get_function, FunctionName=self._name)
+        found = self._check_its_bucket()
+        queue = self._queue_url(self._queue)
+        if not queue or self._queue_tags(queue).get(_TAG) == self._name:
+            kept, ours = self._notifications()
+            if ours:
+                self._put_notifications(kept, "no longer told of what comes")
+            for mapping in self._mappings():
+                self._send("queue and function: parted", self._lambda.delete_event_source_mapping,
+                           "DeleteEventSourceMapping", UUID=mapping["UUID"])  # fmt: skip
         if found and self._is_ours(f"function {self._name}", found.get("Tags", {})):
             self._send(f"function {self._name}: removed", self._lambda.delete_function, "DeleteFunction",
                        FunctionName=self._name)  # fmt: skip
@@ -221,6 +224,23 @@ class _Publishing:
                        logGroupName=self._log)  # fmt: skip
         self._send.say(f"s3://{self._bucket.name}: what is in it stays")
 
+    def _check_its_bucket(self) -> dict[str, Any] | None:
+        """The function, if there is one.
+
+        Raises: CastlineError when ours works in another bucket: that would go on telling a queue of what comes that
+        takes nothing of it, or is not there.
+        """
+        found = self._there(self._lambda.get_function, FunctionName=self._name)
+        if found and found.get("Tags", {}).get(_TAG) == self._name:
+            variables = found["Configuration"].get("Environment", {}).get("Variables", {})
+            its = variables.get("CASTLINE_BUCKET", self._bucket.name)
+            if its != self._bucket.name:
+                raise CastlineError(
+                    f"function {self._name} works in bucket {its}",
+                    f"castline lambda remove --bucket {its} first, or another --name",
+                )
+        return found
+
     def _is_ours(self, what: str, tags: Mapping[str, str]) -> bool:
         ours = tags.get(_TAG) == self._name
         if not ours:
@@ -239,7 +259,9 @@ class _Publishing:
             try:
                 found: dict[str, Any] = call(**request)
             except ClientError as error:
-                if not re.search("NotFound|NoSuchEntity|NonExistentQueue|QueueDoesNotExist", code_of(error)):
+                if not re.search(
+                    "NotFound|NoSuchBucket|NoSuchEntity|NonExistentQueue|QueueDoesNotExist", code_of(error)
+                ):
                     raise
                 return None
         return found
@@ -419,8 +441,7 @@ class _Publishing:
 
     def _notifications(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """Those of the bucket without ours, and ours."""
-        with said(f"bucket {self._bucket.name}"):
-            there = dict(self._s3.get_bucket_notification_configuration(**self._bucket.ours))
+        there = self._there(self._s3.get_bucket_notification_configuration, **self._bucket.ours) or {}
         there.pop("ResponseMetadata", None)
         queue = self._account.arn("sqs", self._queue)
         ours = [one for one in there.get("QueueConfigurations", []) if one["QueueArn"] == queue]

@@ -203,6 +203,32 @@ def test_what_castline_did_not_make_is_not_touched(cloud: Cloud, tmp_path: Path,
     assert left[what]()
 
 
+def test_what_others_queues_are_told_stays(cloud: Cloud) -> None:
+    cloud.account.clients["sqs"].create_queue(QueueName=f"{NAME}-arrivals")
+    theirs = {"QueueArn": cloud.account.arn("sqs", f"{NAME}-arrivals"), "Events": ["s3:ObjectCreated:*"]}
+    cloud.account.clients["s3"].put_bucket_notification_configuration(
+        Bucket=BUCKET, NotificationConfiguration={"QueueConfigurations": [theirs]}, SkipDestinationValidation=True
+    )
+    assert cloud.remove() == [] and cloud.notifications["QueueConfigurations"]
+
+
+def test_a_function_is_taken_from_no_bucket_unseen(cloud: Cloud, tmp_path: Path) -> None:
+    code, other = code_of(tmp_path), "other-photos"
+    cloud.publish(code)
+    cloud.account.clients["s3"].create_bucket(Bucket=other, CreateBucketConfiguration={"LocationConstraint": REGION})
+    cloud.sent.clear()
+    with pytest.raises(CastlineError, match=rf"works in bucket {BUCKET}"):
+        publish(code, cloud.account, other, Settings(), say=cloud.said.append)
+    with pytest.raises(CastlineError, match=rf"works in bucket {BUCKET}"):
+        remove(cloud.account, other, Settings(), say=cloud.said.append)
+    assert cloud.sent == [] and len(cloud.notifications["QueueConfigurations"]) == 2
+    s3 = cloud.account.clients["s3"]
+    for item in s3.list_objects_v2(Bucket=BUCKET)["Contents"]:
+        s3.delete_object(Bucket=BUCKET, Key=item["Key"])
+    s3.delete_bucket(Bucket=BUCKET)
+    assert "DeleteFunction" in cloud.remove(), "also when the bucket is gone"
+
+
 def test_an_image_is_a_function_too(cloud: Cloud, tmp_path: Path) -> None:
     uri = f"123456789012.dkr.ecr.{REGION}.amazonaws.com/castline:1.2.0"
     assert "PutObject" not in cloud.publish(Code("1.2.0", image=uri))
