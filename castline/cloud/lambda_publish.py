@@ -378,7 +378,8 @@ class _Publishing:
                 f"function {self._name} has package type {has_kind}, and that cannot be changed",
                 "castline lambda remove; then the same command",
             )
-        if digest != (there["Code"].get("ImageUri") if code.image else has["CodeSha256"]):
+        moves = bool(code.image) and "@" not in code.image  # a tag, which may lead to another image by now
+        if moves or digest != (there["Code"].get("ImageUri") if code.image else has["CodeSha256"]):
             self._send(f"function {self._name}: its code is {code.version}", self._lambda.update_function_code,
                        "UpdateFunctionCode", **name, **source, Architectures=[code.architecture])  # fmt: skip
             self._settle("function_updated_v2")
@@ -425,6 +426,8 @@ class _Publishing:
             "ScalingConfig": {"MaximumConcurrency": self._settings.concurrency},
         }
         for there in self._mappings():
+            if there.get("State") == "Deleting":  # as for a while after `remove`
+                continue
             if all(there.get(key) == value for key, value in wanted.items()):
                 self._send.say("queue and function: joined already")
             else:
@@ -433,7 +436,7 @@ class _Publishing:
             return
         self._patiently(
             "queue and function: joined", self._lambda.create_event_source_mapping, "CreateEventSourceMapping",
-            "does not have permissions", FunctionName=self._name, **wanted,
+            "does not have permissions|already exists", FunctionName=self._name, **wanted,
             EventSourceArn=self._account.arn("sqs", self._queue),
         )  # fmt: skip
 

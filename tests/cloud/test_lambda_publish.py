@@ -203,6 +203,19 @@ def test_what_castline_did_not_make_is_not_touched(cloud: Cloud, tmp_path: Path,
     assert left[what]()
 
 
+def test_a_mapping_that_is_on_its_way_out_is_none(
+    cloud: Cloud, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = code_of(tmp_path)
+    cloud.publish(code)
+    client = cloud.account.clients["lambda"]
+    (going,) = client.list_event_source_mappings()["EventSourceMappings"]
+    client.delete_event_source_mapping(UUID=going["UUID"])
+    answer = {"EventSourceMappings": [going | {"State": "Deleting"}]}
+    monkeypatch.setattr(client, "list_event_source_mappings", lambda **_: answer)
+    assert cloud.publish(code) == ["CreateEventSourceMapping"]
+
+
 def test_what_others_queues_are_told_stays(cloud: Cloud) -> None:
     cloud.account.clients["sqs"].create_queue(QueueName=f"{NAME}-arrivals")
     theirs = {"QueueArn": cloud.account.arn("sqs", f"{NAME}-arrivals"), "Events": ["s3:ObjectCreated:*"]}
@@ -233,6 +246,7 @@ def test_an_image_is_a_function_too(cloud: Cloud, tmp_path: Path) -> None:
     uri = f"123456789012.dkr.ecr.{REGION}.amazonaws.com/castline:1.2.0"
     assert "PutObject" not in cloud.publish(Code("1.2.0", image=uri))
     assert cloud.function()["Configuration"]["PackageType"] == "Image"
+    assert cloud.publish(Code("1.2.0", image=uri)) == ["UpdateFunctionCode"], "a tag may lead elsewhere by now"
     with pytest.raises(CastlineError, match="has package type Image, and that cannot be changed"):
         cloud.publish(code_of(tmp_path))
 
