@@ -26,7 +26,7 @@ from castline.edge.unpack import manifest_of, opened, unpack
 from castline.environments import clean, find_uv
 from castline.errors import CastlineError, ConfigError, ReleaseError
 
-__all__ = ["ABOUT", "LARGEST", "PYTHON", "REQUIREMENTS", "Target", "build_image", "build_zip"]
+__all__ = ["ABOUT", "LARGEST", "PYTHON", "REQUIREMENTS", "Target", "build_image", "build_zip", "check_released"]
 
 LARGEST = 250 * 2**20  # bytes, unpacked: Lambda quotas, "Deployment package (.zip file archive) size"
 PYTHON = "3.12"  # the oldest of Lambda's on Amazon Linux 2023: LiteRT and Pillow want glibc 2.27 and 2.28
@@ -68,9 +68,11 @@ def build_zip(package: Path, folder: Path, target: Target) -> Path:
 def build_image(package: Path, folder: Path, target: Target) -> Path:
     """Write a folder into `folder` that an image can be made of, and say where it is.
 
-    Raises: CastlineError as `build_zip` does, but whatever its size; or if there is such a folder already.
+    Raises: CastlineError as `build_zip` does, but whatever its size; if there is such a folder already; or for a
+    model that was never released: of an image nobody can tell later.
     """
     version, contents = _contents(package, target)
+    check_released(version)
     made = folder / f"castline-lambda-{version}-{target.architecture}"
     try:
         made.mkdir(parents=True)
@@ -81,7 +83,18 @@ def build_image(package: Path, folder: Path, target: Target) -> Path:
             path.write_bytes(data)
     except FileExistsError as error:
         raise CastlineError(f"{made}: is there already", "remove it first") from error
+    except OSError as error:
+        raise CastlineError(f"{made}: {error.strerror or error}", "another folder: --folder FOLDER") from error
     return made
+
+
+def check_released(version: str) -> None:
+    """Raises: CastlineError for what a model that was never released is called."""
+    if "+" in version:
+        raise CastlineError(
+            f"{version}: this model was never released, and what is deployed has a version",
+            "castline release minor; castline compose; dvc repro package; castline lambda build",
+        )
 
 
 def _contents(package: Path, target: Target) -> tuple[str, dict[str, bytes]]:

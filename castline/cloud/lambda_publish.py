@@ -20,7 +20,7 @@ from typing import Any
 
 from castline.cloud.aws import Sender, check_bucket, clients, said, upload
 from castline.cloud.lambda_bucket import ARRIVED, DELIVERIES, INBOX, REQUESTS, RESULTS, TAKEN, Bucket, code_of
-from castline.cloud.lambda_build import ABOUT, PYTHON
+from castline.cloud.lambda_build import ABOUT, PYTHON, check_released
 from castline.errors import CastlineError, ConfigError
 from castline.text import short
 
@@ -116,11 +116,7 @@ def publish(
 
     Raises: CastlineError.
     """
-    if "+" in code.version:
-        raise CastlineError(
-            f"{code.version}: this model was never released, and what is deployed has a version",
-            "castline release minor; castline compose; dvc repro package; castline lambda build",
-        )
+    check_released(code.version)
     _Publishing(account, account.bucket(bucket), settings, Sender(dry_run, say), wait).publish(code)
 
 

@@ -105,6 +105,17 @@ def test_what_fails_is_said(edge: Path, tmp_path: Path, uv: Path, monkeypatch: p
         Target("mips")
 
 
+def test_an_image_is_made_of_a_release_alone(sample: Path, tmp_path: Path) -> None:
+    bundle = tiny_bundle(tmp_path / "bundle", sample, seed=1)
+    edge = packaged(bundle, tmp_path / "edge", "0.0.0+5f3a")
+    with pytest.raises(CastlineError, match=r"0\.0\.0\+5f3a: this model was never released"):
+        build_image(edge, tmp_path / "image", Target())
+    assert not (tmp_path / "image").exists()
+    (tmp_path / "file").touch()
+    with pytest.raises(CastlineError, match="--folder FOLDER"):
+        build_image(packaged(bundle, tmp_path / "1", "1.0.0"), tmp_path / "file", Target())
+
+
 def test_a_release_that_was_changed_is_refused(edge: Path, tmp_path: Path) -> None:
     copied = tmp_path / "edge"
     for path in edge.rglob("*.*"):
