@@ -10,11 +10,11 @@ from collections import defaultdict
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 from castline.cloud.aws import said
-from castline.cloud.lambda_bucket import ARRIVED, DELIVERIES, REQUESTS, TAKEN, Bucket, code_of
+from castline.cloud.lambda_bucket import ARRIVED, DELIVERIES, REQUESTS, TAKEN, Bucket, batch_of, code_of
 from castline.errors import ConfigError, DataError
 from castline.text import short
 
@@ -47,7 +47,7 @@ class Waiting:
     def is_complete(self, debounce: Debounce, now: datetime | None = None) -> bool:
         """Whether it is to be learned from, or more of it may be on its way."""
         quiet = (now or datetime.now(UTC)) - self.latest
-        return len(self.ids) >= debounce.photos or quiet >= timedelta(minutes=debounce.minutes)
+        return len(self.ids) >= debounce.photos or quiet.total_seconds() >= 60 * debounce.minutes
 
 
 @dataclass(frozen=True)
@@ -61,14 +61,14 @@ class Brought:
 
 
 def waiting(bucket: Bucket) -> list[Waiting]:
-    """What waits, by name. Raises: CastlineError."""
+    """What waits, by name; what is below a name that the function gives no batch is none. Raises: CastlineError."""
     found: dict[str, Waiting] = {}
     with said(f"bucket {bucket.name}"):
         taken = {key.removeprefix(TAKEN) for key, _ in bucket.listed(TAKEN)}
         for key, since in bucket.listed(ARRIVED):
             name = key.removeprefix(ARRIVED).removesuffix(".json")
             batch, _, id = name.partition("/")
-            if name not in taken and id:
+            if name not in taken and id and batch_of(batch) == batch:
                 one = found.setdefault(batch, Waiting(batch))
                 one.ids.append(id)
                 one.latest = max(one.latest, since)
@@ -122,8 +122,8 @@ def _bring(bucket: Bucket, one: Waiting, folder: Path) -> tuple[int, list[tuple[
         with closing(bucket.s3.get_object(**bucket.ours, Key=place)["Body"]) as body:
             try:
                 facts = json.loads(body.read())
-                etags[facts["key"]].append(facts["etag"])
-            except (ValueError, KeyError, TypeError) as error:
+                etags[str(facts["key"])].append(str(facts["etag"]))
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
                 raise DataError(f"s3://{bucket.name}/{place}: not as Castline writes it ({error!r})") from error
     photos, left = 0, []
     for key, versions in sorted(etags.items()):

@@ -139,6 +139,20 @@ def test_state_that_somebody_else_wrote_is_said(bucket: Bucket, tmp_path: Path) 
         Debounce(photos=0)
 
 
+def test_state_under_names_that_no_batch_has_is_no_delivery(bucket: Bucket, tmp_path: Path) -> None:
+    for name in ("..", "-x", "a\0b", "a b"):
+        bucket.put_once(f"{ARRIVED}{name}/0.json", {"key": "deliveries/x/1.jpg", "etag": "0"})
+    assert waiting(bucket) == []
+    bucket.put_once(f"{ARRIVED}winter/0.json", {"key": 5, "etag": 5})
+    bucket.put_once(f"{ARRIVED}winter/1.json", {"key": "deliveries/winter/1.jpg", "etag": "0"})
+    assert take(bucket, one(bucket), tmp_path, lambda _: False).photos == 0
+
+
+def test_a_delivery_may_be_waited_for_as_long_as_one_likes(bucket: Bucket) -> None:
+    deliver(bucket, "deliveries/winter/alma/1.jpg")
+    assert not one(bucket).is_complete(Debounce(minutes=float("inf")))
+
+
 def test_the_command_prints_what_to_type(bucket: Bucket, tmp_path: Path) -> None:
     run, options = CliRunner().invoke, ["--bucket", BUCKET, "--region", REGION]
     assert "no delivery waits" in run(app, ["lambda", "requests", *options]).output
