@@ -66,7 +66,7 @@ def take(archive: Path) -> list[str]:
                 if oid.endswith(".dir"):
                     needed |= _listed(object_path(unpacked / "objects", _checked(oid)))
             missing = [oid for oid in needed if not object_path(unpacked / "objects", _checked(oid)).is_file()]
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise DataError(f"what the job left cannot be used: {error!r}", "send it again") from error
         if missing:
             raise DataError(f"{len(missing)} objects are missing in what the job left", "send it again")

@@ -55,7 +55,7 @@ def train_there(
         "region": region,
         "max_hours": max_hours,
     }
-    settings = replace(settings, **{name: value for name, value in given.items() if value})
+    settings = replace(settings, **{name: value for name, value in given.items() if value not in ("", None)})
     job = plan(overrides or [])
     expected = estimate(job.work, settings, price, spot)
     print(f"{', '.join(job.stages)}: {len(job.objects)} objects to read, on {settings.instance_type}")

@@ -20,7 +20,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from packaging.requirements import Requirement
 from projects import ROOT, run
+from typer.testing import CliRunner
 
+from castline.cli import app
 from castline.cloud import sagemaker_job, sagemaker_sdk
 from castline.cloud.sagemaker_fetch import take
 from castline.cloud.sagemaker_plan import Plan, plan
@@ -356,6 +358,7 @@ def _leading_out(folder: Path) -> None:
         (lambda folder: (folder / "more").write_text(""), "no job of ours leaves"),
         (lambda folder: (folder / "result.json").unlink(), "cannot be used"),
         (lambda folder: (folder / "result.json").write_text("[]"), "cannot be used"),
+        (lambda folder: (folder / "result.json").write_text("[" * 100_000), "cannot be used"),
         (lambda folder: _one_object(folder, b"other"), "not what its name says"),
         (lambda folder: _one_object(folder, None), "1 objects are missing"),
         (_leading_out, "cannot be used"),
@@ -434,6 +437,12 @@ def test_what_is_no_archive_is_said(here: Path, tmp_path: Path, data: bytes) -> 
 
 
 # What can be sent
+
+
+def test_no_hours_are_not_the_settings_hours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    done = CliRunner().invoke(app, ["sagemaker", "train", "--max-hours", "0", "--dry-run"])
+    assert isinstance(done.exception, ConfigError) and "max_hours is 0" in str(done.exception)
 
 
 def test_code_that_git_does_not_know_is_not_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
