@@ -40,7 +40,8 @@ class Environment:
     def made(self) -> Path:
         """The folder whose bin/ holds its `python` and programs; installed first if need be, with a line on stderr.
 
-        Two that ask at once get the same: the second waits. An installation that was killed is done again.
+        Two that ask at once get the same: the second waits. An installation that was killed is done again, and so is
+        one whose Python is gone, which was that of this environment when it was made.
 
         Raises: CastlineError when it cannot be installed.
         """
@@ -48,9 +49,9 @@ class Environment:
         package, file = self.lock
         lock = resources.files(package).joinpath(file).read_bytes()
         stamp, expected = made / ".complete", f"{hashlib.sha256(lock).hexdigest()} {sys.version_info[:2]}\n"
-        if _read(stamp) != expected:
+        if not _is_made(stamp, expected):
             with self.guarded() as guard:
-                if _read(stamp) != expected:
+                if not _is_made(stamp, expected):
                     shutil.rmtree(made, ignore_errors=True)
                     self._install(lock, guard)
                     stamp.write_text(expected)
@@ -122,6 +123,10 @@ def clean() -> dict[str, str]:
 def find_uv() -> str | None:
     """uv beside this Python, as the project's environment has it, else on the PATH."""
     return shutil.which("uv", path=str(Path(sys.executable).parent)) or shutil.which("uv")
+
+
+def _is_made(stamp: Path, expected: str) -> bool:
+    return _read(stamp) == expected and (stamp.parent / "bin" / "python").exists()
 
 
 def _read(path: Path) -> str:

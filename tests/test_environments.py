@@ -54,6 +54,14 @@ def test_it_is_made_once_and_again_where_an_installation_was_killed(double: Path
     assert not (made / "half").exists()
 
 
+def test_it_is_made_again_when_the_python_that_it_stands_on_is_gone(double: Path) -> None:
+    python = PROGRAM.made() / "bin" / "python"
+    python.unlink()
+    python.symlink_to("/absent/python3")
+    assert (PROGRAM.made() / "bin" / "python").exists()
+    assert calls(double) == 2
+
+
 def test_two_that_ask_at_once_get_one(double: Path) -> None:
     context = multiprocessing.get_context("fork")
     both = [context.Process(target=PROGRAM.made) for _ in range(2)]
