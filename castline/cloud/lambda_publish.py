@@ -336,10 +336,13 @@ class _Publishing:
         tags = self._log_tags()
         if tags is not None:
             self._check_ours(f"log {self._log}", tags)
-            self._send.say(f"log {self._log}: there already")
-            return
-        self._send(f"log {self._log}: created", self._logs.create_log_group, "CreateLogGroup",
-                   logGroupName=self._log, tags=self._tags)  # fmt: skip
+            found = self._there(self._logs.describe_log_groups, logGroupNamePrefix=self._log) or {}
+            if any(one["logGroupName"] == self._log and "retentionInDays" in one for one in found.get("logGroups", [])):
+                self._send.say(f"log {self._log}: there already")
+                return
+        else:
+            self._send(f"log {self._log}: created", self._logs.create_log_group, "CreateLogGroup",
+                       logGroupName=self._log, tags=self._tags)  # fmt: skip
         self._send(f"log {self._log}: kept for {_DAYS} days", self._logs.put_retention_policy, "PutRetentionPolicy",
                    logGroupName=self._log, retentionInDays=_DAYS)  # fmt: skip
 

@@ -216,6 +216,13 @@ def test_a_mapping_that_is_on_its_way_out_is_none(
     assert cloud.publish(code) == ["CreateEventSourceMapping"]
 
 
+def test_a_log_that_would_be_kept_for_ever_is_not(cloud: Cloud, tmp_path: Path) -> None:
+    code = code_of(tmp_path)
+    cloud.publish(code)
+    cloud.account.clients["logs"].delete_retention_policy(logGroupName=f"/aws/lambda/{NAME}")
+    assert cloud.publish(code) == ["PutRetentionPolicy"]
+
+
 def test_what_others_queues_are_told_stays(cloud: Cloud) -> None:
     cloud.account.clients["sqs"].create_queue(QueueName=f"{NAME}-arrivals")
     theirs = {"QueueArn": cloud.account.arn("sqs", f"{NAME}-arrivals"), "Events": ["s3:ObjectCreated:*"]}
