@@ -2,6 +2,9 @@
 
 import os
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -37,6 +40,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     places = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path.stem, len(LONGEST) + (item.path not in slow)))
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """A run of all tests installs what some of them need in environments of their own beside the others, if need be."""
+    if session.config.args_source is pytest.Config.ArgsSource.TESTPATHS and "PYTEST_XDIST_WORKER" not in os.environ:
+        code = (
+            "from castline.cloud.sagemaker_send import SDK; from castline.label_studio.environment import database; "
+            "from castline.tracking.environment import MLFLOW; database(); MLFLOW.made(); SDK.made()"
+        )
+        installing = subprocess.Popen(
+            [sys.executable, "-c", code], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        session.config.add_cleanup(lambda: installing.poll() is None and os.killpg(installing.pid, signal.SIGTERM))
 
 
 @pytest.fixture(scope="session")

@@ -35,7 +35,10 @@ MOVABLE = ("features", "train")
 _PARAMS, _LOCK = Path("params.yaml"), Path("dvc.lock")
 _CODE = ("castline", "stages", "dvc.yaml", ".dvcignore", "requirements.lock")
 # The SDK writes hyper-parameters into a shell script, between single quotes that it does not escape.
-_PLAIN_KEY, _PLAIN = re.compile(r"[A-Za-z][\w-]{0,63}"), re.compile(r"[\w .,:;/@+=\[\]{}\"()-]{0,255}", re.ASCII)
+_PLAIN_KEY, _PLAIN = (
+    re.compile(r"[A-Za-z][\w-]{0,63}", re.ASCII),
+    re.compile(r"[\w .,:;/@+=\[\]{}\"()-]{0,255}", re.ASCII),
+)
 
 
 @dataclass(frozen=True)

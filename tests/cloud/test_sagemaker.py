@@ -16,6 +16,8 @@ from moto.server import ThreadedMotoServer
 from projects import ROOT, copy, run
 from sagemaker_host import run_job
 
+from castline.cloud.sagemaker_send import SDK
+
 REGION, BUCKET = "eu-central-1", "team"
 TUNED = ("-S", "training=last_block", "-S", "training.epochs=8", "-S", "training.patience=8")
 SETTINGS = """sagemaker:
@@ -33,6 +35,7 @@ def moto(tmp_path_factory: pytest.TempPathFactory) -> Iterator[socket.socket]:
 
     What would be asked of anybody else, over HTTPS, comes to this socket, which nobody answers.
     """
+    SDK.made()  # while there is a way out
     empty = tmp_path_factory.mktemp("aws") / "config"
     empty.touch()
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)

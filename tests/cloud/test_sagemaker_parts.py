@@ -16,7 +16,7 @@ from unittest import mock
 import grimp
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from packaging.requirements import Requirement
 from projects import ROOT, run
@@ -99,6 +99,7 @@ PLAIN: dict[str, Any] = {"base_model": {"name": "small"}, "augmentation": {}, "t
 
 @settings(max_examples=50)
 @given(st.text(), st.text())
+@example("²", "")
 def test_no_hyper_parameter_ends_the_quotes_of_the_sdks_script(name: str, value: str) -> None:
     """The SDK writes `export SM_HP_NAME='value'`, as it is, into a script that is sourced."""
     values = PLAIN | {"head": {name: value, "kind": "softmax"}}
