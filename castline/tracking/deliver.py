@@ -48,11 +48,17 @@ _CURVES = ("train_loss", "val_loss", "train_accuracy", "val_accuracy")
 
 @dataclass(frozen=True)
 class Record:
-    """A stage's run, as castline.tracking.spool wrote it down. ended: None while it runs, or if it was killed."""
+    """A stage's run, as castline.tracking.spool wrote it down."""
 
     folder: Path
     said: dict[str, Any]
-    ended: dict[str, Any] | None
+
+    @property
+    def ended(self) -> dict[str, Any] | None:
+        """How and when; None while it runs, or if it was killed. Read anew, for a stage may end while others' records
+        are delivered: final if it is asked after `over`."""
+        file = self.folder / "ended.json"
+        return dict(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else None
 
     @property
     def settings(self) -> TrackingSettings:
@@ -101,8 +107,7 @@ def records(root: Path) -> list[Record]:
     for folder in sorted((root / SPOOL).glob("*-*")):
         with contextlib.suppress(OSError, ValueError):
             said = json.loads((folder / "record.json").read_text(encoding="utf-8"))
-            ended = folder / "ended.json"
-            found.append(Record(folder, said, json.loads(ended.read_text()) if ended.exists() else None))
+            found.append(Record(folder, said))
     return found
 
 
@@ -140,14 +145,14 @@ def deliver(root: Path, uri: str = "", patient: bool = True) -> Delivered:
 
 
 def _deliver(record: Record, store: Store, settings: TrackingSettings) -> str:
-    said, client, facts = record.said, store.client, record.facts
+    said, ended, client, facts = record.said, record.ended, store.client, record.facts
     experiment = store.experiment(settings.experiment)
     name = said["experiment"] or " ".join(
         (facts.setting("base_model", "name"), facts.setting("head", "kind"), said["run"][:7])
     )
     run = store.run(experiment, said["run"], name, int(said["time"]))
     identity = run.info.run_id
-    if record.ended is None and run.info.status != "RUNNING":
+    if ended is None and run.info.status != "RUNNING":
         client.update_run(identity, status="RUNNING")
     tags = {
         "mlflow.source.git.commit": said["commit"],
@@ -163,8 +168,8 @@ def _deliver(record: Record, store: Store, settings: TrackingSettings) -> str:
     for name in ("params.yaml", "dvc.lock"):
         if (record.folder / name).is_file():
             client.log_artifact(identity, str(record.folder / name))
-    if record.ended is not None:
-        client.set_terminated(identity, record.ended["how"], int(record.ended["time"]))
+    if ended is not None:
+        client.set_terminated(identity, ended["how"], int(ended["time"]))
     return store.page(run)
 
 

@@ -132,6 +132,21 @@ def test_torn_records_are_passed_over_and_those_of_killed_stages_are_not(folder:
     assert deliver(folder).left == 1
 
 
+def test_a_stage_that_ends_while_others_are_delivered_has_ended(folder: Path) -> None:
+    mlflow_runs.train()
+    (made,) = records(folder)
+    ended = made.folder / "ended.json"
+    said = ended.read_bytes()
+    ended.unlink()
+    with (made.folder / "epochs.jsonl").open("a") as lives:
+        fcntl.flock(lives, fcntl.LOCK_EX)
+        (found,) = records(folder)
+        assert not found.over and found.ended is None
+        ended.write_bytes(said)
+    assert found.over
+    assert found.ended and found.ended["how"] == "FINISHED"
+
+
 def test_the_report_stays_here_if_that_is_asked(folder: Path) -> None:
     mlflow_runs.make(folder, closed_port(), report=False)
     mlflow_runs.evaluate()
