@@ -271,11 +271,20 @@ def _alone(root: Path, patient: bool) -> Iterator[bool]:
         yield True
 
 
+def _sizes(root: Path) -> dict[Path, int]:
+    """Of what stages have written of their epochs; another process may be removing what it has delivered."""
+    found = {}
+    for path in (root / SPOOL).glob("*/epochs.jsonl"):
+        with contextlib.suppress(FileNotFoundError):
+            found[path] = path.stat().st_size
+    return found
+
+
 def _main() -> None:
     root, seen = Path.cwd(), None
     runs: dict[str, None] = {}
     while True:
-        present = [(path.name, path.stat().st_size) for path in sorted((root / SPOOL).glob("*/epochs.jsonl"))]
+        present = _sizes(root)
         if present != seen:
             seen = present
             runs |= deliver(root, patient=False).runs

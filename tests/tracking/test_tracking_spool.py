@@ -18,7 +18,7 @@ from servers import closed_port
 
 from castline.errors import ConfigError
 from castline.tracking import spool
-from castline.tracking.deliver import _name, deliver, records
+from castline.tracking.deliver import _name, _sizes, deliver, records
 from castline.tracking.mirror import alias_of
 from castline.tracking.settings import TrackingSettings, chosen
 from castline.tracking.store import target
@@ -145,6 +145,15 @@ def test_a_stage_that_ends_while_others_are_delivered_has_ended(folder: Path) ->
         ended.write_bytes(said)
     assert found.over
     assert found.ended and found.ended["how"] == "FINISHED"
+
+
+def test_a_record_that_another_process_removes_ends_no_delivery(tmp_path: Path) -> None:
+    for name in ("1-train-a", "2-train-b"):
+        (tmp_path / spool.SPOOL / name).mkdir(parents=True)
+    (tmp_path / spool.SPOOL / "1-train-a/epochs.jsonl").symlink_to("gone")
+    there = tmp_path / spool.SPOOL / "2-train-b/epochs.jsonl"
+    there.write_text("{}\n")
+    assert _sizes(tmp_path) == {there: 3}
 
 
 def test_the_report_stays_here_if_that_is_asked(folder: Path) -> None:
