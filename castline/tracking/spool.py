@@ -63,11 +63,13 @@ def tracked(stage: str, *files: str) -> Callable[[Callable[[], None]], Callable[
 
 
 def root() -> Path:
-    """The project's own folder, also from the copy that DVC makes of it for an experiment and removes afterwards."""
+    """The project's own folder, also from the copy that DVC makes of it for an experiment, or `castline fleet` for a
+    task, and removes afterwards."""
     here = Path.cwd().resolve()
     for folder in here.parents:
-        if folder.parts[-3:] == (".dvc", "tmp", "exps"):
-            return folder.parents[2]
+        for copies in (Path(".dvc/tmp/exps"), Path(".castline/fleet")):
+            if folder.parts[-len(copies.parts) :] == copies.parts:
+                return folder.parents[len(copies.parts) - 1]
     return here
 
 

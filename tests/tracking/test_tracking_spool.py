@@ -103,10 +103,11 @@ def test_one_model_is_one_run_and_a_run_keeps_its_parameters(folder: Path) -> No
     assert spool.run_key() != first
 
 
-def test_records_outlive_the_copy_that_dvc_makes_for_an_experiment(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("copy", [".dvc/tmp/exps/standalone/tmpx", ".castline/fleet/task-0123456789ab"])
+def test_records_outlive_the_copy_that_is_made_for_an_experiment(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, copy: str
 ) -> None:
-    copied = folder / ".dvc/tmp/exps/standalone/tmpx"
+    copied = folder / copy
     mlflow_runs.make(copied, closed_port())
     monkeypatch.chdir(copied)
     monkeypatch.setenv("DVC_EXP_NAME", "bold-fish")
