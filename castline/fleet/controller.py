@@ -230,11 +230,11 @@ class Watch:
 
     def close(self, problem: str) -> None:
         """Stop what is still open, and the task above it. A server that is away has nothing to stop."""
-        try:
-            self.server.stop(list(self.open))
-            self.server.end(self.parent, problem)
-        except CastlineError as error:
-            say(error.what)
+        for ask in (lambda: self.server.stop(list(self.open)), lambda: self.server.end(self.parent, problem)):
+            try:
+                ask()
+            except CastlineError as error:
+                say(error.what)
 
 
 def _through(

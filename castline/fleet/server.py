@@ -6,6 +6,7 @@ other has nodes that ran nowhere and exits with 0. A task without `Task.init` pa
 nobody for updates.
 """
 
+import contextlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -129,12 +130,22 @@ class Server:
         return (runs[0], self._states(parent=runs[0].task)) if runs else None
 
     def stop(self, tasks: Sequence[str]) -> None:
-        """Take those that wait from their queues, and end those at work."""
+        """Take those that wait from their queues, and end those at work.
+
+        Raises: CastlineError in the end, when one could not be stopped; the others are.
+        """
+        problems = []
         for task, state in self.states(tasks).items():
             if state.status == "queued":
-                self._asked(partial(self._api.tasks.dequeue, task=task))
+                with contextlib.suppress(CastlineError):  # an agent was quicker
+                    self._asked(partial(self._api.tasks.dequeue, task=task))
             if state.status in ("queued", "in_progress"):
-                self._asked(partial(self._api.tasks.stop, task=task, force=True))
+                try:
+                    self._asked(partial(self._api.tasks.stop, task=task, force=True))
+                except CastlineError as error:
+                    problems.append(error)
+        if problems:
+            raise problems[0]
 
     def page(self, task: str) -> str:
         """Where to look at it."""

@@ -3,6 +3,7 @@
 import os
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import hypothesis
@@ -228,6 +229,40 @@ def test_only_completed_is_completed(state: str) -> None:
 def test_a_server_that_goes_away_for_a_while_stops_nothing() -> None:
     assert watched([("in_progress", "1"), None, None, ("completed", "2")], lost=1)[1] == ""
     assert watched([("in_progress", "1"), None])[1] == "ClearML is away"
+
+
+class Api:
+    """A double of ClearML's API: tasks that wait; an agent takes one at this moment, another has just ended."""
+
+    def __init__(self) -> None:
+        self.tasks, self.done = self, list[tuple[str, str]]()
+
+    def get_all(self, id: list[str], **_: Any) -> list[Any]:
+        return [SimpleNamespace(id=task, name=task, status="queued") for task in id]
+
+    def dequeue(self, task: str) -> None:
+        if task == "taken":
+            raise RuntimeError("task is not queued")
+        self.done.append(("dequeue", task))
+
+    def stop(self, task: str, force: bool) -> None:
+        if task == "ended":
+            raise RuntimeError("task has ended")
+        self.done.append(("stop", task))
+
+    def failed(self, task: str, **_: Any) -> None:
+        self.done.append(("failed", task))
+
+
+def test_a_task_that_cannot_be_stopped_keeps_no_other_at_work() -> None:
+    server, made = object.__new__(Server), settings.OrchestratorSettings("clearml", 1, 1, 1)
+    server._api, server.host = Api(), "http://x"
+    watch = Watch(server, made, "run")
+    watch.open = {task: controller.Sent(task, task) for task in ("taken", "ended", "last")}
+    watch.close("interrupted")
+    assert server._api.done == [
+        ("stop", "taken"), ("dequeue", "ended"), ("dequeue", "last"), ("stop", "last"), ("failed", "run"),
+    ]  # fmt: skip
 
 
 def test_runs_that_dvcs_queue_loses_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
