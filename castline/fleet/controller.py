@@ -9,12 +9,12 @@ branch nor the project's files change before somebody says `dvc exp apply`.
 import fcntl
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from castline import lock, params, sharing
@@ -29,6 +29,7 @@ from castline.versions.git import check_root, git
 
 __all__ = ["Ready", "Sent", "Watch", "alone", "experiment_of", "free_name", "ready", "run", "say"]
 
+R = TypeVar("R")
 _RUNNING = ("created", "queued", "in_progress")
 
 
@@ -177,12 +178,39 @@ class Watch:
         self._end = time.monotonic() + settings.hours * 3600
 
     def send(self, name: str, kind: str, parameters: dict[str, str], script: tuple[str, str], queue: str) -> str:
-        """Make a task and put it into a queue; its id."""
-        task = self.server.create(name, kind, parameters, script, self.parent)
+        """Make a task and put it into a queue; its id. A server that is away is waited for.
+
+        Raises: CastlineError when the server does not take it, or has been away for too long.
+        """
+        task = self._patiently(lambda: self.server.create(name, kind, parameters, script, self.parent))
         self.open[task] = Sent(task, name)
-        self.server.enqueue(task, queue)
+        self._patiently(lambda: self.server.enqueue(task, queue))
         say(f"{name}: sent to {queue}")
         return task
+
+    def _patiently(self, ask: Callable[[], R]) -> R:
+        try:
+            return ask()
+        except CastlineError as error:
+            self._wait_for_server(error)
+            return ask()
+
+    def _wait_for_server(self, error: CastlineError) -> None:
+        """Return when it answers. Raises: `error` when that takes too long."""
+        since: float | None = None
+        while True:
+            try:
+                self.server.ping(self.parent)
+                return
+            except CastlineError:
+                if since is None:
+                    since = time.monotonic()
+                    say(f"{error.what}; tasks go on, and so does looking for the server")
+                if time.monotonic() - since > self.settings.lost * 60:
+                    raise error from None
+                for sent in self.open.values():
+                    sent.heard = time.monotonic()  # nobody could be heard
+                time.sleep(self.settings.poll)
 
     def ended(self) -> Iterator[tuple[Sent, str]]:
         """Wait for the next look; tasks that ended by then, each with what is wrong with it, "" if it completed.

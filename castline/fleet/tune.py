@@ -49,10 +49,15 @@ def _elsewhere(
                 proposed = study.propose()
                 try:
                     queue = settings.queue_of(None, study.composed(proposed))
-                    told = parameters_of(None, start.commit, proposed.overrides, ())
-                    at_work[watch.send(proposed.name, "optimizer", told, start.script, queue)] = proposed
                 except CastlineError as error:
                     yield study.settle(proposed, _failing(error))
+                    continue
+                told = parameters_of(None, start.commit, proposed.overrides, ())
+                try:
+                    at_work[watch.send(proposed.name, "optimizer", told, start.script, queue)] = proposed
+                except CastlineError as error:  # of the server, not of the proposal: the next would fare no better
+                    study.settle(proposed, _failing(error))
+                    raise
             if not at_work:
                 problem = ""
                 return

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from projects import ROOT
 
 from castline.errors import CastlineError, ConfigError, DataError
-from castline.fleet import controller, fragment, local, settings
+from castline.fleet import controller, fragment, local, settings, tune
 from castline.fleet.controller import Watch
 from castline.fleet.fragment import Fragment
 from castline.fleet.server import Server, State
@@ -229,6 +229,78 @@ def test_only_completed_is_completed(state: str) -> None:
 def test_a_server_that_goes_away_for_a_while_stops_nothing() -> None:
     assert watched([("in_progress", "1"), None, None, ("completed", "2")], lost=1)[1] == ""
     assert watched([("in_progress", "1"), None])[1] == "ClearML is away"
+
+
+class Trials:
+    """A double of `Study`: proposals, and what came of each."""
+
+    name = "study"
+
+    def __init__(self) -> None:
+        self.trials: list[str] = []
+
+    def propose(self) -> Any:
+        self.trials.append("at work")
+        return SimpleNamespace(name=f"study-{len(self.trials)}", overrides=[], number=len(self.trials) - 1)
+
+    def composed(self, proposed: Any) -> dict[str, Any]:
+        return {}
+
+    def settle(self, proposed: Any, made: Any) -> str:
+        try:
+            self.trials[proposed.number] = made()
+        except CastlineError as error:
+            self.trials[proposed.number] = error.what
+        return self.trials[proposed.number]
+
+
+class Absent(Told):
+    """A server that is away for a while when the first trial is sent, or has no queue of that name."""
+
+    def __init__(self, pings: int, queue: bool = True) -> None:
+        super().__init__([("completed", "1")])
+        self.pings, self.has_queue, self.made = pings, queue, 0
+
+    def start(self, task: str) -> None: ...
+
+    def create(self, name: str, *_: Any) -> str:
+        if self.made and self.pings:
+            raise CastlineError("ClearML is away")
+        self.made += 1
+        return f"t{self.made}"
+
+    def ping(self, *_: Any) -> None:
+        if self.pings:
+            self.pings -= 1
+            raise CastlineError("ClearML is away")
+
+    def enqueue(self, *_: Any) -> None:
+        if not self.has_queue:
+            raise ConfigError("ClearML has no queue 'cpu'")
+
+
+@pytest.mark.parametrize(
+    ("server", "lost", "settled"),
+    [
+        (Absent(pings=3), 1, ["done", "done", "done"]),
+        (Absent(pings=10**9), 0.0001, ["ClearML is away"]),
+        (Absent(pings=0, queue=False), 1, ["ClearML has no queue 'cpu'"]),
+    ],
+)
+def test_no_trial_fails_for_a_server_that_goes_away_for_a_while(
+    server: Absent, lost: float, settled: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, study = settings.OrchestratorSettings("clearml", 1, 0.001, lost), Trials()
+    monkeypatch.setattr(tune, "ready", lambda _: controller.Ready("c", ("", "c")))
+    monkeypatch.setattr(tune, "Server", lambda _: server)
+    monkeypatch.setattr(tune, "_experiment", lambda *_: lambda: "done")
+    problem = ""
+    try:
+        list(tune._elsewhere(made, study, 3, 1, None))  # type: ignore[arg-type]
+    except CastlineError as error:
+        problem = error.what
+    assert study.trials == settled
+    assert server.ended == [problem] and problem in ("", settled[0])
 
 
 class Api:
