@@ -188,15 +188,19 @@ class Server:
 def result_of(task: str) -> Fragment:
     """What a completed task has handed back.
 
-    Raises: DataError when there is nothing, or it is no such thing.
+    Raises: DataError when there is nothing, it cannot be had, or it is no such thing.
     """
-    made = optional_import("clearml", "clearml").Task.get_task(task_id=task)
-    artifact = made.artifacts.get(RESULT)
-    # `artifact.get()` would take a pickle for one.
-    path = artifact.get_local_copy(extract_archive=False, raise_on_error=False) if artifact else None
+    clearml = optional_import("clearml", "clearml")
+    try:
+        artifact = clearml.Task.get_task(task_id=task).artifacts.get(RESULT)
+        # `artifact.get()` would take a pickle for one.
+        path = artifact.get_local_copy(extract_archive=False, raise_on_error=False) if artifact else None
+        made = Path(path).read_bytes() if path else b""
+    except Exception as error:  # of the SDK, or of what lies below it: any
+        raise DataError(f"it completed, but what it handed back cannot be had: {error!r}") from error
     if not path:
         raise DataError("it completed, but handed nothing back")
-    return Fragment.from_json(Path(path).read_bytes())
+    return Fragment.from_json(made)
 
 
 def parameters_of(stage: str | None, rev: str, overrides: Sequence[str], inputs: Sequence[str]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +18,7 @@ from castline.errors import CastlineError, ConfigError, DataError
 from castline.fleet import controller, fragment, local, settings, tune
 from castline.fleet.controller import Watch
 from castline.fleet.fragment import Fragment
-from castline.fleet.server import Server, State
+from castline.fleet.server import Server, State, result_of
 from castline.fleet.task import Show, without_pictures
 
 METRICS = b'{"top1": 1}\n'
@@ -229,6 +230,15 @@ def test_only_completed_is_completed(state: str) -> None:
 def test_a_server_that_goes_away_for_a_while_stops_nothing() -> None:
     assert watched([("in_progress", "1"), None, None, ("completed", "2")], lost=1)[1] == ""
     assert watched([("in_progress", "1"), None])[1] == "ClearML is away"
+
+
+def test_a_result_that_cannot_be_fetched_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def get_task(**_: str) -> None:
+        raise ValueError("Task ID 1 could not be found")
+
+    monkeypatch.setitem(sys.modules, "clearml", SimpleNamespace(Task=SimpleNamespace(get_task=get_task)))
+    with pytest.raises(DataError, match=r"cannot be had: ValueError\('Task ID 1"):
+        result_of("1")
 
 
 class Trials:
