@@ -66,9 +66,13 @@ def ready(settings: OrchestratorSettings) -> Ready:
 def run(settings: OrchestratorSettings, name: str, overrides: Sequence[str]) -> str | None:
     """Run what is not up to date as tasks; the commit of the experiment `name`, None when nothing had to run.
 
-    Raises: CastlineError when a stage failed or was lost; what others made is in the cache for the next run.
+    Raises: ConfigError when there is an experiment of that name; CastlineError when a stage failed or was lost; what
+    others made is in the cache for the next run.
     """
-    start, server = ready(settings), Server(settings)
+    start = ready(settings)
+    if name in _taken():  # rather now than after hours
+        raise ConfigError(f"there is an experiment {name} already", f"dvc exp remove {name}, or another --name")
+    server = Server(settings)
     with alone(), tree(start.commit, "tree") as folder:
         compose(folder, overrides)
         pipeline = _Pipeline.read(folder)
@@ -117,9 +121,14 @@ def experiment_of(folder: Path, fragments: Sequence[Fragment], name: str, messag
 
 def free_name(prefix: str) -> str:
     """PREFIX-0001, or the first after it that no experiment on the present commit has."""
+    taken = _taken()
+    return next(name for number in range(1, 10_000) if (name := f"{prefix}-{number:04d}") not in taken)
+
+
+def _taken() -> set[str]:
+    """Names of the experiments on the present commit."""
     head = commit_of("HEAD")
-    refs = git("for-each-ref", "--format=%(refname:lstrip=4)", f"refs/exps/{head[:2]}/{head[2:]}").split()
-    return next(name for number in range(1, 10_000) if (name := f"{prefix}-{number:04d}") not in refs)
+    return set(git("for-each-ref", "--format=%(refname:lstrip=4)", f"refs/exps/{head[:2]}/{head[2:]}").split())
 
 
 def say(line: str) -> None:

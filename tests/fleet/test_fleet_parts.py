@@ -20,6 +20,8 @@ from castline.fleet.controller import Watch
 from castline.fleet.fragment import Fragment
 from castline.fleet.server import Server, State, result_of
 from castline.fleet.task import Show, without_pictures
+from castline.fleet.tree import commit_of
+from castline.versions.git import git
 
 METRICS = b'{"top1": 1}\n'
 OUTS = [
@@ -239,6 +241,18 @@ def test_a_result_that_cannot_be_fetched_is_said(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "clearml", SimpleNamespace(Task=SimpleNamespace(get_task=get_task)))
     with pytest.raises(DataError, match=r"cannot be had: ValueError\('Task ID 1"):
         result_of("1")
+
+
+def test_a_name_that_is_taken_is_said_before_anything_is_sent(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project)
+    head = commit_of("HEAD")
+    git("update-ref", f"refs/exps/{head[:2]}/{head[2:]}/night", head)
+    monkeypatch.setattr(controller, "ready", lambda _: controller.Ready(head, ("", head)))
+    monkeypatch.setattr(controller, "Server", lambda _: pytest.fail("it was asked"))
+    with pytest.raises(ConfigError, match="there is an experiment night already"):
+        controller.run(settings.OrchestratorSettings("clearml", 1, 1, 1), "night", [])
+    assert controller.free_name("night") == "night-0001"
+    git("update-ref", "-d", f"refs/exps/{head[:2]}/{head[2:]}/night")
 
 
 class Trials:
