@@ -7,6 +7,7 @@ branch nor the project's files change before somebody says `dvc exp apply`.
 """
 
 import fcntl
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +16,6 @@ from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from castline import lock, params, sharing
 from castline.errors import CastlineError, ConfigError, DataError
@@ -329,17 +329,23 @@ def _through(
 def _repository(settings: OrchestratorSettings, commit: str) -> str:
     """What agents clone, without user and password: they have their own."""
     if settings.repository:
-        return settings.repository
+        return _without_password(settings.repository)
     try:
         url = git("remote", "get-url", "origin").strip()
     except CastlineError as error:
         raise ConfigError("git has no origin: agents could not clone it", "orchestrator.repository=URL") from error
     if not git("branch", "--remotes", "--contains", commit).strip():
         raise DataError("the last commit is not pushed: agents could not check it out", "git push")
-    parts = urlsplit(url)
-    if parts.scheme in ("http", "https") and "@" in parts.netloc:
-        return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-    return url
+    return _without_password(url)
+
+
+def _without_password(url: str) -> str:
+    """Of a user with http, a token may be the name; with ssh it is a matter of the address, such as git@."""
+    parts = re.fullmatch(r"(?P<scheme>[a-z0-9+.-]+://)(?P<user>[^/?#]*)@(?P<rest>.*)", url, re.IGNORECASE | re.DOTALL)
+    if parts is None:
+        return url
+    user = "" if parts["scheme"].lower() in ("http://", "https://") else parts["user"].partition(":")[0]
+    return f"{parts['scheme']}{f'{user}@' if user else ''}{parts['rest']}"
 
 
 @contextmanager

@@ -129,6 +129,21 @@ def test_agents_clone_without_anybodys_password(project: Path, monkeypatch: pyte
     subprocess.run([*git, "remote", "remove", "origin"], check=True)
 
 
+@pytest.mark.parametrize(
+    ("url", "sent"),
+    [
+        ("https://me:p@ss@git.example.org/cast.git", "https://git.example.org/cast.git"),
+        ("HTTPS://token@git.example.org:8443/a@b.git", "HTTPS://git.example.org:8443/a@b.git"),
+        ("ssh://git:secret@git.example.org:22/cast.git", "ssh://git@git.example.org:22/cast.git"),
+        ("git@git.example.org:team/cast.git", "git@git.example.org:team/cast.git"),
+        ("/srv/git/a@b.git", "/srv/git/a@b.git"),
+    ],
+)
+def test_a_password_in_the_settings_stays_here(url: str, sent: str) -> None:
+    made = settings.OrchestratorSettings("clearml", 1, 1, 1, repository=url)
+    assert controller._repository(made, "c") == sent
+
+
 @pytest.mark.parametrize("page", [b"", b'<img src="data:image/svg+xml;base64,AA">', b"data:text/plain,x"])
 def test_a_page_without_pictures_stays(page: bytes) -> None:
     assert without_pictures(page) == page
