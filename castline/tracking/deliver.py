@@ -26,7 +26,7 @@ from castline import params
 from castline.errors import CastlineError
 from castline.tracking.settings import TrackingSettings
 from castline.tracking.spool import ASIDE, SPOOL
-from castline.tracking.store import Away, Store, opened, target
+from castline.tracking.store import Store, opened, target
 from castline.versions.facts import Facts, flat
 
 if TYPE_CHECKING:
@@ -135,11 +135,10 @@ def deliver(root: Path, uri: str = "", patient: bool = True) -> Delivered:
                         if over:
                             _remove(record.folder)
                             continue
-                except Away as error:
-                    done.problem = done.problem or error.what
+                except CastlineError as error:
+                    done.problem = done.problem or error.what + (f" ({error.next})" if error.next else "")
                 except Exception as error:  # of MLflow, its server or its database: any
-                    said = error.what if isinstance(error, CastlineError) else str(error)
-                    done.problem = done.problem or f"{type(error).__name__}: {said}"
+                    done.problem = done.problem or f"{type(error).__name__}: {error}"
                 done.left += over
     return done
 

@@ -97,12 +97,25 @@ def find_run(client: "MlflowClient", experiment: str, tag: str, value: str) -> "
 def opened(settings: TrackingSettings) -> Iterator[Store]:
     """MLflow, where the settings say. To a database, one process at a time.
 
-    Raises: Away when no server is there; MissingExtra; ConfigError.
+    Raises: Away when no server is there; CastlineError for what MLflow, its server or its database raise; MissingExtra;
+    ConfigError.
     """
     uri = target(settings)
+    try:
+        yield from _opened(uri, settings.timeout)
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] not in ("mlflow", "requests", "sqlalchemy"):
+            raise
+        raise CastlineError(
+            f"MLflow at {uri}: {str(error).strip().partition(chr(10))[0][:300] or type(error).__name__}",
+            "castline track status; MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, if it asks for them",
+        ) from error
+
+
+def _opened(uri: str, timeout: float) -> Iterator[Store]:
     if uri.startswith("http"):
-        probe(uri, min(settings.timeout, 3.0))
-        yield Store(uri, _client(uri, settings.timeout))
+        probe(uri, min(timeout, 3.0))
+        yield Store(uri, _client(uri, timeout))
         return
     database = Path(uri.removeprefix("sqlite:///"))
     database.parent.mkdir(parents=True, exist_ok=True)
@@ -112,9 +125,9 @@ def opened(settings: TrackingSettings) -> Iterator[Store]:
             # Tables are made in many steps; a database that is there has them all, whoever is killed.
             unfinished = Path(f"{database}.part")
             unfinished.unlink(missing_ok=True)
-            _client(f"sqlite:///{unfinished}", settings.timeout).search_experiments(max_results=1)
+            _client(f"sqlite:///{unfinished}", timeout).search_experiments(max_results=1)
             unfinished.replace(database)
-        yield Store(uri, _client(uri, settings.timeout))
+        yield Store(uri, _client(uri, timeout))
 
 
 def _client(uri: str, timeout: float) -> "MlflowClient":

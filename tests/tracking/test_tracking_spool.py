@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from projects import ROOT, environment, run
 from servers import closed_port
 
-from castline.errors import ConfigError
-from castline.tracking import spool
+from castline.errors import CastlineError, ConfigError, MissingExtra
+from castline.tracking import deliver as delivering
+from castline.tracking import spool, store
 from castline.tracking.deliver import _name, _sizes, deliver, records
 from castline.tracking.mirror import alias_of
 from castline.tracking.settings import TrackingSettings, chosen
@@ -219,6 +220,30 @@ def test_where_runs_go(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "databricks")
     with pytest.raises(ConfigError, match="MLFLOW_TRACKING_URI='databricks'"):
         target(TrackingSettings())
+
+
+def test_what_mlflow_has_to_say_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mlflow.exceptions import MlflowException
+
+    monkeypatch.setattr(store, "probe", lambda *_: None)
+    monkeypatch.setattr(store, "_client", lambda *_: None)
+    settings = TrackingSettings("mlflow", "http://team:5000")
+    said = r"^MLflow at http://team:5000: 401, not you\n  next: castline track status"
+    with pytest.raises(CastlineError, match=said), store.opened(settings):
+        raise MlflowException("401, not you\n<html>")
+    with pytest.raises(ZeroDivisionError), store.opened(settings):
+        raise ZeroDivisionError
+
+
+def test_an_extra_that_is_missing_is_said_with_what_brings_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(_: TrackingSettings) -> None:
+        raise MissingExtra("mlflow could not be imported", "pip install 'castline[mlflow]'")
+
+    mlflow_runs.train()
+    monkeypatch.setattr(delivering, "opened", missing)
+    assert deliver(folder).line() == (
+        "mlflow could not be imported (pip install 'castline[mlflow]'); 1 to deliver, castline track sync does it later"
+    )
 
 
 @given(
