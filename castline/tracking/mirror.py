@@ -22,7 +22,7 @@ import castline
 from castline import released
 from castline.bundle import HEAD, checked, read_bundle
 from castline.edge.package import program
-from castline.errors import BundleError, CastlineError
+from castline.errors import BundleError, CastlineError, DataError
 from castline.text import short
 from castline.tracking.deliver import facts_tags, log_facts
 from castline.tracking.settings import TrackingSettings, chosen
@@ -58,7 +58,9 @@ def tell() -> None:
 def mirror(settings: TrackingSettings, uri: str = "") -> list[str]:
     """Register the versions that MLflow lacks, newest last, and move its aliases; what was done, a line each.
 
-    Raises: CastlineError when MLflow is away, or a version's files are not to be had.
+    A version whose files are not to be had is left out.
+
+    Raises: CastlineError when MLflow is away.
     """
     registry, done = read_registry(), []
     with opened(replace(settings, uri=uri or settings.uri)) as store:
@@ -66,7 +68,10 @@ def mirror(settings: TrackingSettings, uri: str = "") -> list[str]:
         for version in reversed(registry.versions.values()):
             wanted = [side for side in sides if version.tag not in side.versions]
             if wanted:
-                done += _register(store, settings, version, wanted)
+                try:
+                    done += _register(store, settings, version, wanted)
+                except DataError as error:  # its files are gone, which is no reason to keep the others out
+                    done.append(f"{version.name} is not registered: {error.what}")
         for side in _sides(store, settings.model):
             for stage in registry.stages:
                 held, alias = registry.holds(stage), alias_of(stage)

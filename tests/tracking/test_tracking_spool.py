@@ -6,7 +6,9 @@ import shutil
 import socket
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import mlflow_runs
 import pytest
@@ -16,13 +18,15 @@ from hypothesis import strategies as st
 from projects import ROOT, environment, run
 from servers import closed_port
 
-from castline.errors import CastlineError, ConfigError, MissingExtra
+from castline.errors import CastlineError, ConfigError, DataError, MissingExtra
 from castline.tracking import deliver as delivering
+from castline.tracking import mirror as mirroring
 from castline.tracking import spool, store
 from castline.tracking.deliver import _name, _sizes, deliver, records
 from castline.tracking.mirror import alias_of
 from castline.tracking.settings import TrackingSettings, chosen
 from castline.tracking.store import target
+from castline.versions.tags import Version
 
 
 @pytest.fixture
@@ -260,6 +264,24 @@ def test_keys_are_as_mlflow_takes_them_and_stay_apart(keys: list[str]) -> None:
         _validate_param_name(name)
         _validate_tag_name(name)
     assert names[0] != names[1]
+
+
+def test_a_version_whose_files_are_gone_keeps_no_other_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def register(_: object, __: object, version: Version, ___: object) -> list[str]:
+        if version.name == "v0.1.0":
+            raise DataError("recognizer@v0.1.0: its files cannot be had")
+        return [f"{version.name} registered"]
+
+    versions = {name: Version(name, "0" * 40, 1) for name in ("v0.2.0", "v0.1.0")}
+    side = mirroring._Side("m", lambda *_: None, {}, [], {})
+    monkeypatch.setattr(mirroring, "read_registry", lambda: SimpleNamespace(versions=versions, stages=[]))
+    monkeypatch.setattr(mirroring, "opened", lambda _: nullcontext())
+    monkeypatch.setattr(mirroring, "_sides", lambda *_: [side])
+    monkeypatch.setattr(mirroring, "_register", register)
+    assert mirroring.mirror(TrackingSettings("mlflow")) == [
+        "v0.1.0 is not registered: recognizer@v0.1.0: its files cannot be had",
+        "v0.2.0 registered",
+    ]
 
 
 @given(st.from_regex(r"[a-zA-Z0-9](?:[a-zA-Z0-9-/_]*[a-zA-Z0-9])?", fullmatch=True))
