@@ -52,11 +52,12 @@ def check_uri(uri: str, where: str) -> None:
         served = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
     except ValueError:
         served = False
-    if uri and served and "@" in parts.netloc:
+    database = re.fullmatch(r"sqlite:///[^?#\x00]+", uri)
+    if "@" in (parts.netloc if served else uri) and not database:
         raise ConfigError(
             f"{where} has a password in it", "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD in the environment"
         )
-    if uri and not served and not re.fullmatch(r"sqlite:///[^?#\x00]+", uri):
+    if uri and not served and not database:
         raise ConfigError(f"{where}={uri!r}: wanted is http://HOST:PORT, https://HOST or sqlite:///PATH")
 
 

@@ -156,5 +156,6 @@ def probe(uri: str, seconds: float) -> None:
     try:
         port = parts.port or (443 if parts.scheme == "https" else 80)
         socket.create_connection((parts.hostname or "", port), seconds).close()
-    except OSError as error:
-        raise Away(f"{parts.scheme}://{parts.netloc} is away ({error.strerror or error})") from error
+    except (OSError, UnicodeError) as error:  # the latter of a name that can be none
+        why = getattr(error, "strerror", None) or error
+        raise Away(f"{parts.scheme}://{parts.netloc} is away ({why})") from error

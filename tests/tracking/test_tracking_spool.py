@@ -202,6 +202,9 @@ def test_these_stages_are_tracked_and_what_they_name_is_theirs_to_read_or_write(
     [
         ({"kind": "wandb"}, "allowed are none, mlflow"),
         ({"uri": "http://me:secret@host"}, "has a password in it"),
+        ({"uri": "postgresql://me:secret@host/runs"}, "^tracking.uri has a password in it"),
+        ({"uri": "http://me:sec/ret@host:5000"}, "^tracking.uri has a password in it"),
+        ({"uri": "http://me:secret@host:port"}, "^tracking.uri has a password in it"),
         ({"uri": "file:./mlruns"}, "wanted is http"),
         ({"uri": "http://host:port"}, "wanted is http"),
         ({"uri": "sqlite:///"}, "wanted is http"),
@@ -220,10 +223,19 @@ def test_where_runs_go(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert target(TrackingSettings()) == f"sqlite:///{folder}/.castline/tracking/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://team:5000")
     assert target(TrackingSettings()) == "http://team:5000"
+    assert target(TrackingSettings(uri="sqlite:///me@home.db")) == f"sqlite:///{folder}/me@home.db"
+    assert target(TrackingSettings(uri="http://team:5000/@me")) == "http://team:5000/@me"
     assert target(TrackingSettings(uri="sqlite:///runs.db")) == f"sqlite:///{folder}/runs.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "databricks")
     with pytest.raises(ConfigError, match="MLFLOW_TRACKING_URI='databricks'"):
         target(TrackingSettings())
+
+
+def test_a_server_whose_name_can_be_none_is_away() -> None:
+    with pytest.raises(store.Away, match=r"http://team\.\.example is away"):
+        store.probe("http://team..example", 1)
+    with pytest.raises(store.Away, match="is away"):
+        store.probe(f"http://{'a' * 64}:5000", 1)
 
 
 def test_what_mlflow_has_to_say_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
