@@ -51,6 +51,9 @@ def _watched(settings: OrchestratorSettings, ours: dict[str, str]) -> dict[str, 
     while any(state in ("Queued", "Running") for state in states.values()):
         time.sleep(settings.poll)
         listed = {entry["rev"]: str(entry["status"]) for entry in entries()}
+        if any(state in ("Queued", "Running") and rev not in listed for rev, state in states.items()):
+            # DVC lists what runs, then what waits: what starts in between is in neither, once.
+            listed |= {entry["rev"]: str(entry["status"]) for entry in entries()}
         for rev, before in states.items():
             now = listed.get(rev, "lost: DVC's queue no longer knows it") if before in ("Queued", "Running") else before
             if now == "Failed":

@@ -383,6 +383,9 @@ def test_runs_that_dvcs_queue_loses_are_said(monkeypatch: pytest.MonkeyPatch) ->
     made = settings.OrchestratorSettings("local", 1, 0.001, 0.001)
     found = local._watched(made, {"a": "one", "b": "two"})
     assert found["a"] == "Success" and found["b"] == "lost: DVC's queue no longer knows it"
+    looks = iter([[{"rev": "a", "status": "Queued"}], [], [{"rev": "a", "status": "Running"}]])
+    monkeypatch.setattr(local, "entries", lambda: next(looks, [{"rev": "a", "status": "Success"}]))
+    assert local._watched(made, {"a": "one"})["a"] == "Success", "it started between two lists of one look"
     monkeypatch.setattr(local, "entries", lambda: [{"rev": "a", "status": "Running"}])
     assert local._watched(made, {"a": "one"})["a"].startswith("lost: no worker for")
 
