@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any, TypeVar
@@ -183,6 +184,7 @@ class Watch:
     def __init__(self, server: Server, settings: OrchestratorSettings, parent: str) -> None:
         self.server, self.settings, self.parent = server, settings, parent
         self.open: dict[str, Sent] = {}
+        self._lost: list[str] = []  # may be at work yet
         self._silent_since: float | None = None
         self._end = time.monotonic() + settings.hours * 3600
 
@@ -247,6 +249,8 @@ class Watch:
             problem = self._look(sent, state)
             if problem is not None:
                 del self.open[task]
+                if state.status in _RUNNING:
+                    self._lost.append(task)
                 yield sent, problem
         if self.open and time.monotonic() > self._end:
             raise CastlineError(f"not done after {self.settings.hours:g} hours", "orchestrator.hours=48 waits longer")
@@ -266,8 +270,11 @@ class Watch:
         return f"{state.status}{f', {state.reason}' if state.reason else ''} ({self.server.page(sent.task)})"
 
     def close(self, problem: str) -> None:
-        """Stop what is still open, and the task above it. A server that is away has nothing to stop."""
-        for ask in (lambda: self.server.stop(list(self.open)), lambda: self.server.end(self.parent, problem)):
+        """Stop what is still open, or was lost, and the task above it. A server that is away has nothing to stop."""
+        for ask in (
+            partial(self.server.stop, [*self.open, *self._lost]),
+            partial(self.server.end, self.parent, problem),
+        ):
             try:
                 ask()
             except CastlineError as error:

@@ -227,7 +227,9 @@ def watched(looks: list[tuple[str, str] | None], lost: float = 0.001, hours: flo
 
 
 def test_a_task_that_is_silent_is_lost() -> None:
-    assert watched([("in_progress", "1"), ("in_progress", "2")])[1].startswith("lost: nothing was heard of it")
+    server, ended = watched([("in_progress", "1"), ("in_progress", "2")])
+    assert ended.startswith("lost: nothing was heard of it")
+    assert server.stopped == ["t1"], "if it is at work yet, nobody waits for it"
 
 
 def test_a_task_that_waits_is_not_lost() -> None:
