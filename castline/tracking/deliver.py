@@ -58,7 +58,10 @@ class Record:
         """How and when; None while it runs, or if it was killed. Read anew, for a stage may end while others' records
         are delivered: final if it is asked after `over`."""
         file = self.folder / "ended.json"
-        return dict(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else None
+        try:
+            return dict(json.loads(file.read_text(encoding="utf-8")))
+        except (FileNotFoundError, ValueError, TypeError):  # a machine that stopped may leave an empty file
+            return None
 
     @property
     def settings(self) -> TrackingSettings:
@@ -69,11 +72,13 @@ class Record:
         """Whether nothing more will be written into it."""
         if self.ended is not None:
             return True
-        with (self.folder / "epochs.jsonl").open("a") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return False
+        try:
+            with (self.folder / "epochs.jsonl").open("a") as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: of two who look, none keeps the other out
+        except BlockingIOError:
+            return False
+        except FileNotFoundError:  # another process has delivered and removed it
+            return True
         return True
 
     @property

@@ -153,6 +153,19 @@ def test_a_stage_that_ends_while_others_are_delivered_has_ended(folder: Path) ->
     assert found.ended and found.ended["how"] == "FINISHED"
 
 
+def test_of_two_who_look_at_a_killed_stage_each_sees_that_it_is_over(folder: Path) -> None:
+    mlflow_runs.train()
+    (killed,) = records(folder)
+    (killed.folder / "ended.json").unlink()
+    with (killed.folder / "epochs.jsonl").open("a") as other:
+        fcntl.flock(other, fcntl.LOCK_SH)
+        assert killed.over
+    (killed.folder / "ended.json").touch()  # a machine that stopped
+    assert killed.over and killed.ended is None
+    shutil.rmtree(killed.folder)
+    assert killed.over and killed.ended is None
+
+
 def test_a_record_that_another_process_removes_ends_no_delivery(tmp_path: Path) -> None:
     for name in ("1-train-a", "2-train-b"):
         (tmp_path / spool.SPOOL / name).mkdir(parents=True)
