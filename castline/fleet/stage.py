@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import uuid
@@ -16,6 +17,7 @@ from castline.errors import CastlineError
 from castline.fleet import fragment
 from castline.fleet.fragment import Fragment
 from castline.fleet.tree import FOLDER, commit_of, tree
+from castline.processes import stop
 
 __all__ = ["Done", "Job", "compose", "perform"]
 
@@ -48,6 +50,7 @@ def perform(job: Job, inputs: Sequence[Fragment] = (), epoch: Callable[[dict[str
     Raises: CastlineError when it cannot be done, or the stage fails; what it said is on stdout and stderr.
     """
     commit = commit_of(job.rev)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as agents stop a task: end as on Ctrl-C, and clean up
     with tree(commit, f"task-{uuid.uuid4().hex[:12]}") as folder:
         _keep_checkpoints(folder)
         compose(folder, job.overrides)
@@ -77,8 +80,10 @@ def _repro(folder: Path, arguments: Sequence[str], epoch: Callable[[dict[str, An
     told.parent.mkdir(exist_ok=True)
     settings = progress.asked(told) if epoch else {}
     command = [sys.executable, "-m", "dvc", "repro", "--allow-missing", *arguments]
-    with subprocess.Popen(command, cwd=folder, env=_environment(folder) | settings) as child:
-        seen = 0
+    environment = _environment(folder) | settings
+    child = subprocess.Popen(command, cwd=folder, env=environment, start_new_session=True)
+    seen = 0
+    try:
         while True:
             try:
                 code = child.wait(_LOOK if epoch else None)
@@ -92,6 +97,9 @@ def _repro(folder: Path, arguments: Sequence[str], epoch: Callable[[dict[str, An
                 seen = len(whole)
             if code is not None:
                 break
+    except BaseException:
+        stop(child)
+        raise
     if code:
         raise CastlineError(f"dvc repro exits with {code}", "what it said is above")
 

@@ -8,9 +8,7 @@ stay as they are.
 import csv
 import fcntl
 import json
-import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -25,6 +23,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from castline.errors import CastlineError, ConfigError, DataError
+from castline.processes import stop
 from castline.tuning import baseline
 from castline.tuning import search as searching
 from castline.tuning.search import Search, Value
@@ -222,7 +221,7 @@ class Study:
             try:
                 code = child.wait()
             except BaseException:
-                _stop(child)
+                stop(child)
                 raise
         if code:
             raise CastlineError(f"{baseline.said(log.read_text(encoding='utf-8', errors='replace'), code)} ({log})")
@@ -292,13 +291,3 @@ def _remove_torn_locks(folder: Path) -> None:
             json.loads(path.read_text(encoding="utf-8"))
         except ValueError:
             path.unlink(missing_ok=True)
-
-
-def _stop(child: subprocess.Popen[bytes]) -> None:
-    """Let DVC and its stage end as on Ctrl-C; after 30 seconds, make them."""
-    os.killpg(child.pid, signal.SIGINT)
-    try:
-        child.wait(30)
-    except subprocess.TimeoutExpired:
-        os.killpg(child.pid, signal.SIGKILL)
-        child.wait()

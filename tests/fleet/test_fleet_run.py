@@ -7,10 +7,13 @@ real server and its agents where CLEARML_API_HOST names one (docs/testing.md).
 import json
 import os
 import re
+import signal
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 import yaml
 from clearml_double import ClearMLDouble, agent_double, clearml_double
@@ -111,6 +114,22 @@ def test_trials_are_tasks_and_experiments_of_the_same_study(fleet: Fleet) -> Non
     best = re.findall(r"next: dvc exp apply (space-000\d)", said)[0]
     curves = run(fleet.project, "git", "show", f"{ref(fleet.project, best)}:reports/curves.csv")
     assert float(curves.splitlines()[1].split(",")[3]) == pytest.approx(1.04)
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+def test_a_task_that_is_stopped_leaves_neither_faces_nor_processes(project: Path, how: signal.Signals) -> None:
+    command = ["castline", "fleet", "task", "--rev", "HEAD", "-S", "head.dropout=0.5", "--out", "out.json"]
+    with subprocess.Popen(command, cwd=project, env=environment(), stdout=subprocess.PIPE, text=True) as task:
+        assert task.stdout is not None
+        assert any("Running stage 'train'" in line for line in task.stdout)
+        started = psutil.Process(task.pid).children(recursive=True)
+        assert started and list(project.glob(".castline/fleet/task-*/build/faces"))
+        task.send_signal(how)
+        assert task.wait(60) != 0
+    gone, alive = psutil.wait_procs(started, timeout=30)
+    assert len(gone) == len(started) and not alive
+    assert not list(project.glob(".castline/fleet/task-*")) and not (project / "out.json").exists()
+    assert len(run(project, "git", "worktree", "list").splitlines()) == 1
 
 
 def ref(project: Path, name: str) -> str:
