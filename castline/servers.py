@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import json
 import os
 import signal
 import socket
@@ -53,6 +54,13 @@ class Server:
             self.state.unlink(missing_ok=True)
             if server is not None:
                 _end(server)
+
+    def url(self) -> str | None:
+        """Where the state file says that it runs; None as long as it is not there, or not whole."""
+        try:
+            return str(json.loads(self.state.read_text(encoding="utf-8"))["url"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
 
     def wait(self, server: subprocess.Popen[bytes], host: str, port: int) -> None:
         """Return when it answers.

@@ -93,8 +93,7 @@ def upload(s3: Any, ours: Mapping[str, str], key: str, path: Path, sha256: str, 
 @contextmanager
 def said(what: str) -> Iterator[None]:
     """Say what AWS refuses, and what to do about it. Raises: CastlineError."""
-    from botocore import exceptions
-
+    exceptions = optional_import("botocore.exceptions", "aws")
     try:
         yield
     except (exceptions.NoCredentialsError, exceptions.PartialCredentialsError, exceptions.ProfileNotFound) as error:

@@ -16,8 +16,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from castline import lock, project
+from castline.cloud.aws import clients, said
 from castline.cloud.sagemaker_plan import MOVABLE, RESULT, digest
-from castline.cloud.sagemaker_send import client, said
 from castline.errors import DataError
 from castline.sharing import md5, object_path
 
@@ -38,8 +38,8 @@ def fetch(model: str, region: str) -> list[str]:
     bucket, _, key = model.removeprefix("s3://").partition("/")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.tar.gz")
-        with said():
-            client("s3", region).download_file(bucket, key, str(path))
+        with said(model):
+            clients(region or None, "s3")[0]["s3"].download_file(bucket, key, str(path))
         return take(path)
 
 

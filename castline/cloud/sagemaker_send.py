@@ -8,20 +8,20 @@ import re
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from castline import environments
+from castline.cloud.aws import clients, said
 from castline.cloud.sagemaker_plan import Plan, write_source
 from castline.cloud.sagemaker_settings import SageMakerSettings
 from castline.environments import Environment
 from castline.errors import CastlineError, ConfigError, optional_import
 
-__all__ = ["SDK", "VERSION", "Ended", "client", "said", "send", "wait"]
+__all__ = ["SDK", "VERSION", "Ended", "send", "wait"]
 
 VERSION = "1.27.0"
 SDK = Environment(
@@ -69,11 +69,11 @@ def send(
     manifest = f"{ours}/manifests/{job.key}.json"
     if not dry_run:
         _check_pushed(job, name)
-        with said():
+        with said(f"s3://{bucket}"):
             body = json.dumps(
                 [{"prefix": f"s3://{'/'.join(p for p in (bucket, prefix) if p)}/files/md5/"}, *_keys(job)]
             )
-            client("s3", region).put_object(Bucket=bucket, Key=manifest, Body=body.encode())
+            clients(region, "s3")[0]["s3"].put_object(Bucket=bucket, Key=manifest, Body=body.encode())
     seconds = round(settings.max_hours * 3600)
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder, "source.tar.gz")
@@ -109,8 +109,8 @@ def wait(job: str, region: str, say: Callable[[str], None] = print, pause: float
     """
     if not _NAME.fullmatch(job):
         raise ConfigError(f"{job!r} is no name of a training job", "castline sagemaker train says it")
-    with said():
-        sagemaker, before = client("sagemaker", region or _region()), ""
+    with said(job):
+        sagemaker, before = clients(region or _region(), "sagemaker")[0]["sagemaker"], ""
         while True:
             found = sagemaker.describe_training_job(TrainingJobName=job)
             status, detail = found["TrainingJobStatus"], found.get("SecondaryStatus", "")
@@ -126,21 +126,6 @@ def wait(job: str, region: str, say: Callable[[str], None] = print, pause: float
             "its log is in CloudWatch, /aws/sagemaker/TrainingJobs; the same command again goes on from its last epoch",
         )
     return Ended(found["ModelArtifacts"]["S3ModelArtifacts"], int(found.get("BillableTimeInSeconds", 0)))
-
-
-def client(service: str, region: str) -> Any:
-    """A client of boto3's. Raises: MissingExtra."""
-    return optional_import("boto3", "sagemaker").client(service, region_name=region or None)
-
-
-@contextmanager
-def said() -> Iterator[None]:
-    """Raises: CastlineError with AWS's own word, when it refuses, or is not there."""
-    botocore = optional_import("botocore.exceptions", "sagemaker")
-    try:
-        yield
-    except (botocore.BotoCoreError, botocore.ClientError) as error:
-        raise CastlineError(f"AWS: {error}", "look at your AWS configuration: aws configure list") from error
 
 
 def _by_the_sdk(told: dict[str, Any]) -> dict[str, Any]:
@@ -195,7 +180,7 @@ def _check_pushed(job: Plan, remote: str) -> None:
     from dvc.repo import Repo
 
     try:
-        with said(), Repo() as repo:
+        with said(f"the remote {remote}"), Repo() as repo:
             found = set(repo.cloud.get_remote_odb(remote).oids_exist(list(job.objects)))
     except (DvcException, OSError) as error:
         raise CastlineError(f"the remote {remote} cannot be looked into: {error}", "dvc push") from error

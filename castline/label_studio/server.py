@@ -74,8 +74,7 @@ def running() -> str | None:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-                return str(json.loads(_STATE.read_text(encoding="utf-8"))["url"])
+            return _SERVER.url()
     return None
 
 

@@ -36,8 +36,7 @@ def start(port: int) -> None:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            state = json.loads(_STATE.read_text(encoding="utf-8")) if _STATE.exists() else {}
-            print(f"MLflow runs already: {state.get('url', 'it is starting')}")
+            print(f"MLflow runs already: {_SERVER.url() or 'it is starting'}")
             return
         check_free(_HOST, port, "castline track ui")
         database = f"sqlite:///{DATABASE.absolute()}"
