@@ -65,6 +65,7 @@ def give(page: Page, *files: Path | tuple[str, bytes], number: int = 0) -> None:
         else {"name": file.name, "mimeType": "", "buffer": file.read_bytes()}
         for file in files
     ]
+    settled(page)  # no visitor is so fast that the page is still being drawn for the first time
     page.locator("input[type=file]").nth(number).set_input_files(payloads)  # type: ignore[arg-type]
 
 
@@ -124,6 +125,8 @@ def test_somebody_enrolled_is_named_at_once_and_for_this_visit_only(
 ) -> None:
     turn_to(page, "People")
     page.get_by_role("tab", name="Enrol").click()
+    expect(page.get_by_text("Use the camera")).to_be_visible()  # drawn after the uploader
+    settled(page)
     page.get_by_label("Name", exact=True).fill("daiyu")
     page.get_by_label("Name", exact=True).press("Enter")
     give(page, *sorted((sample / "photos/first/daiyu").iterdir())[:4])
