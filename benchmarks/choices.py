@@ -71,7 +71,7 @@ def measured(project: Path, base: str, head: str, tune: str, overrides: list[str
         "head": head,
         "tune": tune,
         **{name: metrics[name] for name in ("top1", "top1_low", "top1_high")},
-        "epochs": len((project / "reports" / "curves.csv").read_text().splitlines()) - 1,
+        "epochs": int((project / "reports" / "curves.csv").read_text().splitlines()[-1].split(",")[1]),
         "cpu_s": round(cpu, 1),
         "mb": round(sum(file.stat().st_size for file in files) / 1e6, 1),
     }

@@ -68,7 +68,7 @@ def main() -> None:
 
     (MODEL / FOLDS).mkdir(parents=True, exist_ok=True)
     if settings.tune == "head":
-        shorter = replace(settings, epochs=fitted.best_epoch + 1)
+        shorter = replace(settings, epochs=fitted.best + 1)
         for number, fold in enumerate(folds(examples.people, settings.folds)):
             scorer = without(fold, examples.people, head_settings, train, val, shorter)
             scorer.write(MODEL / FOLDS / f"{number}.safetensors")
@@ -142,10 +142,12 @@ def named(head: HeadSettings) -> str:
 
 
 def summary(examples: Examples, train: Part, val: Part, fitted: Fitted) -> None:
-    best = fitted.history[fitted.best_epoch]
+    best = fitted.history[fitted.best]
+    epoch = int(best["epoch"]) + 1
     print(f"{len(train)} faces of {len(examples.people)} people, {len(val)} to stop by")
     print(
-        f"kept epoch {fitted.best_epoch + 1} of {len(fitted.history)}: "
+        (f"kept epoch {epoch}" if epoch else "kept what it started from, better than any")
+        + f" of {int(fitted.history[-1]['epoch']) + 1}: "
         + ", ".join(f"{name} {value:.4f}" for name, value in sorted(best.items()) if name != "epoch")
     )
 

@@ -78,7 +78,8 @@ def fine_tune(
     checkpoints: Path,
 ) -> Fitted:
     """Train `base`, or the part of it that `settings.tune` names, and `head` in place; leave both with the weights of
-    their best epoch: the lowest validation loss, or training loss where there are no validation faces.
+    their best epoch: the lowest validation loss, or training loss where there are no validation faces. Where it does
+    not start from scratch, the weights as they came are one of the candidates, if there are validation faces.
 
     checkpoints: a folder for the state after each epoch. The same call made again, after it was killed, goes on from
     there; another call never does. What is there is removed in the end.
@@ -99,10 +100,12 @@ def fine_tune(
         resumed = _read(module.checkpoint)
         module.progress = resumed or module.progress
         if resumed:
-            print(f"going on after epoch {len(resumed['history'])}")
+            print(f"going on after epoch {int(resumed['history'][-1]['epoch']) + 1}")
         if not module.finished():
             known = module.checkpoint if resumed else None
-            _lightning(settings, trainer, validate=len(val) > 0).fit(module, ckpt_path=known, weights_only=True)
+            candidate = resumed is None and settings.start != "scratch"
+            lightning = _lightning(settings, trainer, validate=len(val) > 0, before=candidate)
+            lightning.fit(module, ckpt_path=known, weights_only=True)
         # Other processes hand their weights back this way and no other, so it is taken in any case.
         progress = _read(module.checkpoint) or module.progress
     torch.set_num_threads(threads)
@@ -112,10 +115,10 @@ def fine_tune(
             f"training.lr={settings.lr:g}: training diverged, the loss became infinite", "try a tenth of it"
         )
     module.to(memory_format=torch.contiguous_format)
-    module.load_state_dict(progress["best"])
+    module.load_state_dict(progress["weights"])
     module.eval().requires_grad_(True)
     head.weights = module.head.weights()
-    return Fitted(progress["history"], progress["best_epoch"])
+    return Fitted(progress["history"], progress["best"])
 
 
 def tuned_parameters(net: nn.Module, tune: str) -> set[str]:
@@ -156,7 +159,7 @@ def _last_block(net: nn.Module) -> set[str]:
 
 
 class _Training(pl.LightningModule):
-    """What Lightning runs. Its `progress` is in every checkpoint: history, best epoch and that epoch's weights."""
+    """What Lightning runs. Its `progress` is in every checkpoint: history, its best row and the weights of that."""
 
     checkpoint: Path
 
@@ -180,7 +183,7 @@ class _Training(pl.LightningModule):
         for name, parameter in base.net.named_parameters():
             parameter.requires_grad_(name in tuned)
         self.to(memory_format=torch.channels_last)  # half as long, on processors
-        self.progress: dict[str, Any] = {"history": [], "best_epoch": -1, "best": {}}
+        self.progress: dict[str, Any] = {"history": [], "best": -1, "weights": {}}
         self.sums = {"train": [0.0, 0.0, 0.0], "val": [0.0, 0.0, 0.0]}  # loss, right, faces
         self.pictures: dict[str, Sequence[NDArray[np.uint8]]] = {}
 
@@ -260,25 +263,37 @@ class _Training(pl.LightningModule):
 
     # What is left of an epoch
 
+    def on_validation_epoch_end(self) -> None:
+        """Before the first epoch, note what the weights as they came are worth: they are a candidate, too."""
+        if self.trainer.sanity_checking:
+            row = self._noted(-1)
+            if self.trainer.is_global_zero:
+                progress.epoch(row)
+
     def on_train_epoch_end(self) -> None:
-        """Sum up over all processes, keep the weights if they are the best, and write it all down."""
-        history, row = self.progress["history"], {"epoch": float(self.current_epoch)}
-        for part in ("train", "val"):
-            sums = self.trainer.strategy.reduce(torch.tensor(self.sums[part], device=self.device), reduce_op="sum")
-            loss, right, faces = sums.tolist()
-            if faces:
-                row |= {f"{part}_loss": loss / faces, f"{part}_accuracy": right / faces}
-        history.append(row)
-        best = self.progress["best_epoch"]
-        if best < 0 or row[self.watched] < history[best][self.watched]:
-            weights = {name: tensor.detach().cpu().clone() for name, tensor in self.state_dict().items()}
-            self.progress |= {"best_epoch": self.current_epoch, "best": weights}
+        """Note what the epoch came to, and write all down, so that a run that is killed goes on from here."""
+        row = self._noted(self.current_epoch)
         self.trainer.should_stop = self.finished()
         unfinished = self.checkpoint.with_suffix(".part")
         self.trainer.save_checkpoint(unfinished)
         if self.trainer.is_global_zero:
             unfinished.replace(self.checkpoint)
             progress.epoch(row)
+
+    def _noted(self, epoch: int) -> dict[str, float]:
+        """The epoch's row, summed up over all processes; its weights are kept if they are the best."""
+        history, row = self.progress["history"], {"epoch": float(epoch)}
+        for part in ("train", "val"):
+            sums = self.trainer.strategy.reduce(torch.tensor(self.sums[part], device=self.device), reduce_op="sum")
+            loss, right, faces = sums.tolist()
+            if faces:
+                row |= {f"{part}_loss": loss / faces, f"{part}_accuracy": right / faces}
+        history.append(row)
+        best = self.progress["best"]
+        if best < 0 or row[self.watched] < history[best][self.watched]:
+            weights = {name: tensor.detach().cpu().clone() for name, tensor in self.state_dict().items()}
+            self.progress |= {"best": len(history) - 1, "weights": weights}
+        return row
 
     @property
     def watched(self) -> str:
@@ -287,9 +302,9 @@ class _Training(pl.LightningModule):
     def finished(self) -> bool:
         """Whether there is nothing left to do: all epochs, none better for long, or nothing but infinities."""
         history = self.progress["history"]
-        waited = len(history) - 1 - self.progress["best_epoch"]
+        waited = len(history) - 1 - self.progress["best"]
         return bool(history) and (
-            len(history) >= self.settings.epochs
+            history[-1]["epoch"] + 1 >= self.settings.epochs
             or (self.watched == "val_loss" and waited >= self.settings.patience)
             or not all(math.isfinite(value) for value in history[-1].values())
         )
@@ -371,7 +386,8 @@ def _check(train: Faces, settings: TrainingSettings, trainer: TrainerSettings) -
         )
 
 
-def _lightning(settings: TrainingSettings, trainer: TrainerSettings, validate: bool) -> pl.Trainer:
+def _lightning(settings: TrainingSettings, trainer: TrainerSettings, validate: bool, before: bool) -> pl.Trainer:
+    """before: validate before the first epoch as well."""
     return pl.Trainer(
         accelerator=trainer.accelerator,
         devices=trainer.devices,
@@ -383,7 +399,7 @@ def _lightning(settings: TrainingSettings, trainer: TrainerSettings, validate: b
         reload_dataloaders_every_n_epochs=1,
         use_distributed_sampler=False,
         limit_val_batches=1.0 if validate else 0,
-        num_sanity_val_steps=0,
+        num_sanity_val_steps=-1 if before else 0,
         logger=False,
         enable_checkpointing=False,
         enable_model_summary=False,

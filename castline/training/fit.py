@@ -21,11 +21,12 @@ __all__ = ["Fitted", "fit_head", "write_curves"]
 
 @dataclass(frozen=True)
 class Fitted:
-    """What training went through: a row an epoch (epoch, train_loss, train_accuracy, val_loss, val_accuracy; the
-    last two are absent without validation faces), and the epoch, from 0, whose weights were kept."""
+    """What training went through: a row an epoch (epoch, from 0, train_loss, train_accuracy, val_loss, val_accuracy;
+    the last two are absent without validation faces), and which row's weights were kept. Fine-tuning's first row is of
+    epoch -1: where it started, and without train_ values."""
 
     history: list[dict[str, float]]
-    best_epoch: int
+    best: int
 
 
 @np.errstate(over="ignore", invalid="ignore")  # the loss tells
@@ -82,7 +83,7 @@ def _cross_entropy(logits: Array, people: NDArray[np.int64]) -> tuple[Array, Arr
 def write_curves(path: Path, runs: Mapping[str, Fitted]) -> None:
     """A CSV of histories: a row an epoch and run, with a column that is 1 for the epoch that was kept.
 
-    runs: by name, the one that became the model first. Epochs count from 1.
+    runs: by name, the one that became the model first. Epochs count from 1; 0 is where fine-tuning started.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     columns = ["run", "epoch", "train_loss", "val_loss", "train_accuracy", "val_accuracy", "kept"]
@@ -92,8 +93,8 @@ def write_curves(path: Path, runs: Mapping[str, Fitted]) -> None:
         for run, fitted in runs.items():
             for number, row in enumerate(fitted.history):
                 values = {name: f"{value:.6g}" for name, value in row.items()}
-                kept = int(number == fitted.best_epoch)
-                writer.writerow({"run": run, **values, "epoch": number + 1, "kept": kept})
+                kept = int(number == fitted.best)
+                writer.writerow({"run": run, **values, "epoch": int(row["epoch"]) + 1, "kept": kept})
 
 
 class _AdamW:

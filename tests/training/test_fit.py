@@ -40,7 +40,7 @@ def test_the_same_examples_give_the_same_weights(kind: HeadSettings) -> None:
     fitted = [fit_head(head, train, val, SETTINGS) for head in heads]
     assert fitted[0] == fitted[1]
     assert heads[0].scorer("abc").to_bytes() == heads[1].scorer("abc").to_bytes()
-    assert fitted[0].history[fitted[0].best_epoch]["val_accuracy"] > 0.8
+    assert fitted[0].history[fitted[0].best]["val_accuracy"] > 0.8
     other = untrained(train, kind, 3)
     fit_head(other, train, val, replace(SETTINGS, seed=2))
     assert other.scorer("abc").to_bytes() != heads[0].scorer("abc").to_bytes()
@@ -51,7 +51,7 @@ def test_it_stops_when_nothing_gets_better_and_keeps_the_best() -> None:
     wrong = Part(val.features, 1 - val.people, val.rows)  # the longer it learns, the worse it does here
     head = untrained(train, HeadSettings(), 2)
     fitted = fit_head(head, train, wrong, SETTINGS)
-    assert fitted.best_epoch == 0 and len(fitted.history) == 1 + SETTINGS.patience
+    assert fitted.best == 0 and len(fitted.history) == 1 + SETTINGS.patience
     assert min(row["val_loss"] for row in fitted.history) == fitted.history[0]["val_loss"]
 
 
@@ -111,11 +111,12 @@ def test_its_optimizer_is_pytorchs(weight_decay: float) -> None:
 def test_curves_of_several_runs(tmp_path: Path) -> None:
     runs = {
         "dropout 0.5": Fitted([{"epoch": 0, "train_loss": 2.0}, {"epoch": 1, "train_loss": 1.0}], 1),
-        "dropout 0": Fitted([{"epoch": 0, "train_loss": 3.0, "val_loss": 4.0}], 0),
+        "tuned": Fitted([{"epoch": -1, "val_loss": 4.0}, {"epoch": 0, "train_loss": 3.0, "val_loss": 5.0}], 0),
     }
     write_curves(tmp_path / "curves.csv", runs)
     with (tmp_path / "curves.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [(row["run"], row["epoch"], row["train_loss"], row["val_loss"], row["kept"]) for row in rows] == [
-        ("dropout 0.5", "1", "2", "", "0"), ("dropout 0.5", "2", "1", "", "1"), ("dropout 0", "1", "3", "4", "1"),
+        ("dropout 0.5", "1", "2", "", "0"), ("dropout 0.5", "2", "1", "", "1"), ("tuned", "0", "", "4", "1"),
+        ("tuned", "1", "3", "5", "0"),
     ]  # fmt: skip
