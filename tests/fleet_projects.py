@@ -27,7 +27,7 @@ stages:
     metrics: [reports/metrics.json: { cache: false }]
 """
 TRAIN = """\
-import json, sys, time
+import json, os, sys, time
 from pathlib import Path
 import yaml
 from castline import progress
@@ -38,11 +38,12 @@ if dropout == 0.5:
     time.sleep(600)
 faces = sum(len(path.read_text().split()) for path in sorted(Path("build/faces").iterdir()))
 loss = (dropout - 0.3) ** 2 + 1
+name = os.environ.get("DVC_EXP_NAME")
 progress.epoch({"epoch": 0, "train_loss": 2.0, "val_loss": loss})
 Path("build/model.txt").write_text(json.dumps({"top1": 1 - dropout, "n_test": faces}) + "\\n")
 Path("reports").mkdir(exist_ok=True)
 Path("reports/curves.csv").write_text(
-    "run,epoch,train_loss,val_loss,train_accuracy,val_accuracy,kept\\n" f"softmax,1,2.0,{loss},0.5,,1\\n"
+    "run,epoch,train_loss,val_loss,train_accuracy,val_accuracy,kept\\n" f"{name},1,2.0,{loss},0.5,,1\\n"
 )
 """
 PAGE = '<p>plain</p><img src="data:image/jpeg;base64,AAAA"><img src="data:image/svg+xml;base64,BBBB">\n'

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from castline import environments
 from castline.cloud.aws import clients, said
@@ -164,6 +165,12 @@ def _remote(name: str | None) -> tuple[str, str, str]:
         raise ConfigError(
             f"the DVC remote {name or ''} is {url or 'not set'}: a job reads plain objects in S3",
             "dvc remote add -d team s3://BUCKET/castline; dvc push",
+        )
+    host = urlsplit(str(known.get("endpointurl") or "")).hostname
+    if host and not host.endswith((".amazonaws.com", ".amazonaws.com.cn")):
+        raise ConfigError(
+            f"the DVC remote {name} is at {host}: SageMaker reads S3 of AWS and no other",
+            "dvc remote add aws s3://BUCKET/castline; dvc push -r aws; castline sagemaker train --remote aws",
         )
     return name, found[1], (found[2] or "").strip("/")
 

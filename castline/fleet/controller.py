@@ -82,13 +82,15 @@ def run(settings: OrchestratorSettings, name: str, overrides: Sequence[str]) -> 
         values = params.load(folder / "params.yaml")
         for stage in pipeline.order:
             server.queue(settings.queue_of(stage, values))  # rather now than after hours
-        parent = server.create(name, "controller", parameters_of(None, start.commit, overrides, ()), start.script, "")
+        parent = server.create(
+            name, "controller", parameters_of(name, None, start.commit, overrides, ()), start.script, ""
+        )
         server.start(parent)
         say(f"{name}: {server.page(parent)}")
         watch = Watch(server, settings, parent)
         problem = "interrupted"
         try:
-            sent, problems = _through(pipeline, watch, start, overrides, values)
+            sent, problems = _through(name, pipeline, watch, start, overrides, values)
             problem = "; ".join(f"{stage}: {why}" for stage, why in problems.items())
             if not problem:
                 commit = experiment_of(folder, sent, name, f"{name}: {len(sent)} stages, through ClearML")
@@ -282,7 +284,7 @@ class Watch:
 
 
 def _through(
-    pipeline: _Pipeline, watch: Watch, start: Ready, overrides: Sequence[str], values: dict[str, Any]
+    name: str, pipeline: _Pipeline, watch: Watch, start: Ready, overrides: Sequence[str], values: dict[str, Any]
 ) -> tuple[list[Fragment], dict[str, str]]:
     """Send stages as they become ready, until all are done or stand behind one that is not; fragments and problems."""
     waiting, task_of, problems = list(pipeline.order), dict[str, str](), dict[str, str]()
@@ -308,7 +310,7 @@ def _through(
             elif any(one in waiting or (one in task_of and one not in made) for one in above):
                 continue
             elif stage in pipeline.stale or changed.intersection(above):
-                told = parameters_of(stage, start.commit, overrides, list(sent_before(stage)))
+                told = parameters_of(name, stage, start.commit, overrides, list(sent_before(stage)))
                 queue = watch.settings.queue_of(stage, values)
                 kind = "training" if stage == "train" else "data_processing"
                 task_of[stage] = watch.send(stage, kind, told, start.script, queue)

@@ -203,9 +203,13 @@ def result_of(task: str) -> Fragment:
     return Fragment.from_json(made)
 
 
-def parameters_of(stage: str | None, rev: str, overrides: Sequence[str], inputs: Sequence[str]) -> dict[str, str]:
-    """What a task is told, as text: stage ("" for all), commit, overrides and the tasks that ran before it."""
+def parameters_of(
+    experiment: str, stage: str | None, rev: str, overrides: Sequence[str], inputs: Sequence[str]
+) -> dict[str, str]:
+    """What a task is told, as text: for which experiment, stage ("" for all), commit, overrides and the tasks that ran
+    before it."""
     return {
+        "experiment": experiment,
         "stage": stage or "",
         "rev": rev,
         "overrides": json.dumps(list(overrides)),

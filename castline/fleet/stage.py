@@ -26,11 +26,14 @@ _LOOK = 0.5  # seconds between two looks at what training says
 
 @dataclass(frozen=True)
 class Job:
-    """stage: None for all that `dvc repro` would run. rev: the commit. overrides: Hydra's, of the experiment."""
+    """stage: None for all that `dvc repro` would run. rev: the commit. overrides: Hydra's, of the experiment.
+    experiment: its name, for those to whom the stages tell of it; empty where there is none.
+    """
 
     stage: str | None
     rev: str
     overrides: tuple[str, ...] = ()
+    experiment: str = ""
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ def perform(job: Job, inputs: Sequence[Fragment] = (), epoch: Callable[[dict[str
         fragment.put(folder, inputs)
         single = ["--single-item", job.stage] if job.stage else []
         remote = _bring(folder, job.stage)
-        _repro(folder, [*(["--pull"] if remote else []), *single], epoch)
+        _repro(folder, [*(["--pull"] if remote else []), *single], job.experiment, epoch)
         if remote:
             _push(folder, job.stage)
         made = fragment.take(folder, [job.stage] if job.stage else [])
@@ -74,13 +77,15 @@ def compose(folder: Path, overrides: Sequence[str]) -> None:
             project.compose(overrides)
 
 
-def _repro(folder: Path, arguments: Sequence[str], epoch: Callable[[dict[str, Any]], None] | None) -> None:
+def _repro(
+    folder: Path, arguments: Sequence[str], experiment: str, epoch: Callable[[dict[str, Any]], None] | None
+) -> None:
     """`dvc repro`, and each epoch's row while it trains, if somebody wants it."""
     told = folder / ".dvc/tmp/progress.jsonl"
     told.parent.mkdir(exist_ok=True)
     settings = progress.asked(told) if epoch else {}
     command = [sys.executable, "-m", "dvc", "repro", "--allow-missing", *arguments]
-    environment = _environment(folder) | settings
+    environment = _environment(folder) | settings | ({"DVC_EXP_NAME": experiment} if experiment else {})
     child = subprocess.Popen(command, cwd=folder, env=environment, start_new_session=True)
     seen = 0
     try:

@@ -33,7 +33,8 @@ def main() -> None:
     task = optional_import("clearml", "clearml").Task.get_task(task_id=name)
     told = {key.removeprefix(f"{SECTION}/"): str(value) for key, value in task.get_parameters().items()}
     try:
-        job = Job(told["stage"] or None, told["rev"], tuple(map(str, json.loads(told["overrides"]))))
+        overrides = tuple(map(str, json.loads(told["overrides"])))
+        job = Job(told["stage"] or None, told["rev"], overrides, told["experiment"])
         inputs = [str(one) for one in json.loads(told["inputs"])]
     except (KeyError, ValueError, TypeError) as error:
         raise ConfigError(f"task {name} does not say what to do: {error!r}", "castline fleet run") from error

@@ -37,7 +37,9 @@ def _elsewhere(
     settings: OrchestratorSettings, study: Study, trials: int, parallel: int, minutes: float | None
 ) -> Iterator[Trial]:
     start, server, began = ready(settings), Server(settings), time.monotonic()
-    parent = server.create(study.name, "controller", parameters_of(None, start.commit, (), ()), start.script, "")
+    parent = server.create(
+        study.name, "controller", parameters_of(study.name, None, start.commit, (), ()), start.script, ""
+    )
     server.start(parent)
     watch = Watch(server, settings, parent)
     at_work: dict[str, Proposed] = {}
@@ -52,7 +54,7 @@ def _elsewhere(
                 except CastlineError as error:
                     yield study.settle(proposed, _failing(error))
                     continue
-                told = parameters_of(None, start.commit, proposed.overrides, ())
+                told = parameters_of(proposed.name, None, start.commit, proposed.overrides, ())
                 try:
                     at_work[watch.send(proposed.name, "optimizer", told, start.script, queue)] = proposed
                 except CastlineError as error:  # of the server, not of the proposal: the next would fare no better

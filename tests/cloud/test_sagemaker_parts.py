@@ -133,6 +133,10 @@ def test_a_remote_that_is_not_in_s3_is_said(tmp_path: Path, monkeypatch: pytest.
     run(tmp_path, "dvc", "init", "-q", "--no-scm")
     with pytest.raises(ConfigError, match="reads plain objects in S3"):
         send(JOB, GOOD, None, 1, spot=False, dry_run=True)
+    run(tmp_path, "dvc", "remote", "add", "-d", "own", "s3://team/castline")
+    run(tmp_path, "dvc", "remote", "modify", "own", "endpointurl", "https://key:secret@store.example:9000")
+    with pytest.raises(ConfigError, match=r"the DVC remote own is at store\.example: SageMaker reads S3 of AWS"):
+        send(JOB, GOOD, None, 1, spot=False, dry_run=True)
 
 
 def test_a_name_that_is_none_is_not_asked_for() -> None:

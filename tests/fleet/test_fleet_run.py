@@ -75,6 +75,7 @@ def test_stages_run_as_tasks_and_end_in_one_commit(fleet: Fleet, tmp_path: Path)
     run(tmp_path / "clone", "dvc", "checkout")
     assert "up to date" in run(tmp_path / "clone", "dvc", "status")
     assert json.loads((tmp_path / "clone/reports/metrics.json").read_text()) == {"top1": 0.75, "n_test": 2}
+    assert (tmp_path / "clone/reports/curves.csv").read_text().splitlines()[1].startswith("fleet-0001,")
 
     if fleet.double:
         assert not fleet.double.unknown
@@ -113,7 +114,8 @@ def test_trials_are_tasks_and_experiments_of_the_same_study(fleet: Fleet) -> Non
     assert re.search(r"space-0002  val_loss 1\.04  head\.dropout 0\.1", said)
     best = re.findall(r"next: dvc exp apply (space-000\d)", said)[0]
     curves = run(fleet.project, "git", "show", f"{ref(fleet.project, best)}:reports/curves.csv")
-    assert float(curves.splitlines()[1].split(",")[3]) == pytest.approx(1.04)
+    row = curves.splitlines()[1].split(",")
+    assert row[0] == best and float(row[3]) == pytest.approx(1.04)
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
