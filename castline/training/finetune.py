@@ -231,9 +231,12 @@ class _Training(pl.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         self.base.train(self.settings.tune == "all")
-        for module in self.base.modules():  # running statistics move where weight and bias do
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.train(any(p.requires_grad for p in module.parameters(recurse=False)))
+        # Running statistics move where weight and bias do; but not those of one block of a network that knows something
+        # already: they would leave the blocks before and the head behind, for nothing that the block has learned.
+        if self.settings.tune != "last_block" or self.settings.start == "scratch":
+            for module in self.base.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.train(any(p.requires_grad for p in module.parameters(recurse=False)))
         self.sums = {part: [0.0, 0.0, 0.0] for part in self.sums}
 
     def training_step(self, batch: _Batch, number: int) -> Tensor:
