@@ -16,6 +16,9 @@ __all__ = ["UNKNOWN", "Cast", "Name", "measured"]
 UNKNOWN = "unknown"
 
 
+_APART = 1e-6  # of a score; float32 tells apart what differs by a tenth of it
+
+
 @dataclass(frozen=True, eq=False)
 class Name:
     """Whose a face, or several faces of one person, most likely is.
@@ -112,13 +115,14 @@ class Cast:
         )
 
     def _with_newcomers(self, scores: NDArray[np.float32], likest: int) -> NDArray[np.float32]:
-        """Scores (P,) in which a newcomer comes first if, and only if, it is `likest`, the most similar of all."""
+        """Scores (P,) in which a newcomer comes first if, and only if, it is `likest`, the most similar of all; by more
+        than what rounding takes away when they are made to sum up to 1."""
         first = len(self.people) - self.newcomers
         highest = scores.max() if likest >= first else scores[:first].max()
         changed = scores.copy()
-        changed[first:] = np.minimum(changed[first:], np.nextafter(highest, np.float32(0)))
+        changed[first:] = np.minimum(changed[first:], highest * np.float32(1 - _APART))
         if likest >= first:
-            changed[likest] = np.nextafter(highest, np.float32(2))
+            changed[likest] = highest * np.float32(1 + _APART)
         return np.asarray(changed / changed.sum(), np.float32)
 
 

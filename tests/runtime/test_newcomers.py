@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -23,6 +23,7 @@ def made(seed: int, newcomers: int) -> tuple[Cast, NDArray[np.float32]]:
 
 
 @given(st.integers(0, 5000), st.integers(1, 4))
+@example(3671, 4)  # two scores that rounding would make one
 def test_a_newcomer_is_named_if_and_only_if_nobody_is_more_similar(seed: int, newcomers: int) -> None:
     cast, raw = made(seed, newcomers)
     name, before = cast.name(raw), replace(cast, newcomers=0).name(raw)
