@@ -25,7 +25,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 # Modules that take longest start first: one that started last would run alone. The second asks for no project: those
 # that several modules start from are made meanwhile, by the first.
 LONGEST = (
-    "test_pipeline", "test_export", "test_sweeps", "test_versions", "test_ways", "test_experiments", "test_forget",
+    "test_pipeline", "test_export", "test_sweeps", "test_deliveries", "test_ways", "test_experiments", "test_forget",
     "test_sagemaker", "test_incremental", "test_mlflow_live", "test_fleet_run", "test_structure", "test_browser",
     "test_finetuning", "test_live", "test_finetune",
 )  # fmt: skip

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 import yaml
-from projects import make_project, run
+from projects import commit, make_project, run
 
 PIPELINE = """\
 stages:
@@ -74,8 +74,3 @@ def tiny_project(folder: Path) -> Path:
         config.write(f"[cache]\n    dir = {folder.with_name('cache')}\n")
     commit(folder)
     return folder
-
-
-def commit(folder: Path) -> None:
-    run(folder, "git", "add", "-A")
-    run(folder, "git", "commit", "-qm", "state")

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -99,6 +100,19 @@ def configure(folder: Path, settings: Mapping[str, Mapping[str, str]]) -> None:
     config.write()
 
 
+def commit(folder: Path, message: str = "state") -> None:
+    """All that is there, changed or not."""
+    run(folder, "git", "add", "-A")
+    somebody = ("-c", "user.name=t", "-c", "user.email=t@localhost")
+    run(folder, "git", *somebody, "commit", "-q", "--allow-empty", "-m", message)
+
+
+def contents(path: Path) -> dict[str, bytes]:
+    """Of a file, or of all files below a folder, by their paths there."""
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    return {file.relative_to(path).as_posix(): file.read_bytes() for file in files}
+
+
 def environment() -> dict[str, str]:
     """Programs of this environment first on the PATH, as `make` has it."""
     return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
@@ -109,3 +123,8 @@ def run(folder: Path, *command: str, fails: bool = False) -> str:
     done = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=600)
     assert (done.returncode != 0) == fails, done.stdout + done.stderr
     return done.stdout + done.stderr
+
+
+def stages_run(said: str) -> list[str]:
+    """Which stages ran, in order, by what DVC said."""
+    return re.findall(r"Running stage '([^']+)'", said)

@@ -2,14 +2,13 @@
 
 import csv
 import json
-import re
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
-from projects import PEOPLE, ROOT, cast, run
+from projects import PEOPLE, ROOT, cast, commit, run, stages_run
 
 from castline import project, tables
 from castline.errors import CastlineError
@@ -22,18 +21,13 @@ def git(folder: Path, *command: str) -> None:
     subprocess.run(["git", *names, *command], cwd=folder, check=True, capture_output=True)
 
 
-def committed(folder: Path, message: str) -> None:
-    git(folder, "add", "-A")
-    git(folder, "commit", "-qm", message)
-
-
 @pytest.fixture(scope="module")
 def updated(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
     """A project after an incremental update, the bundle that it started from, and what the update printed."""
     folder = tmp_path_factory.mktemp("project") / "project"
     shutil.copytree(whole, folder, symlinks=True)
     photos = tmp_path_factory.mktemp("photos")
-    committed(folder, "the first version")
+    commit(folder, "the first version")
     git(folder, "tag", "-a", "recognizer@v1.0.0", "-m", "first")
     before = tmp_path_factory.mktemp("before") / "recognizer"
     shutil.copytree(folder / "models" / "recognizer", before)
@@ -45,14 +39,14 @@ def updated(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
     known = ROOT / "sample/photos/first/alma/alma_01.jpg"  # one that the version has seen
     (photos / "new/alma/seen before.jpg").write_bytes(known.read_bytes())
     run(folder, "castline", "data", "add", str(photos / "new"), "--batch", "new")
-    committed(folder, "a delivery")
+    commit(folder, "a delivery")
     output = run(folder, "dvc", "exp", "run", "-S", "training=incremental", "-S", "training.start=recognizer@v1.0.0")
     return folder, before, output
 
 
 def test_only_what_the_version_has_not_seen_is_read(updated: tuple[Path, Path, str]) -> None:
     folder, _, output = updated
-    assert re.findall(r"Running stage '([^']+)'", output) == [
+    assert stages_run(output) == [
         "faces@new", "embeddings@new", "base", "dataset", "features@new", "train", "evaluate", "convert", "export",
         "package",
     ]  # fmt: skip

@@ -13,7 +13,7 @@ import requests
 import yaml
 from edge_device import Device, index_unreachable, of_this_python
 from notebook_run import shown_by
-from projects import PEOPLE, ROOT, cast, environment, make_project, run
+from projects import PEOPLE, ROOT, cast, contents, environment, make_project, run, stages_run
 
 from castline import tables
 from castline.edge.recipes import PackageSettings
@@ -30,21 +30,12 @@ def answer(labeller: int, name: str) -> dict[str, object]:
     return {"completed_by": labeller, "result": [{"id": "r", "type": "rectanglelabels", "value": value}]}
 
 
-def ran(output: str) -> list[str]:
-    return re.findall(r"Running stage '([^']+)'", output)
-
-
-def contents(path: Path) -> dict[str, bytes]:
-    """Of a file, or of every file of a folder."""
-    return {file.name: file.read_bytes() for file in ([path] if path.is_file() else path.iterdir())}
-
-
 @pytest.fixture(scope="module")
 def project(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project whose pipeline has run, once for all tests here."""
     folder = tmp_path_factory.mktemp("pipeline") / "project"
     shutil.copytree(whole, folder, symlinks=True)
-    stages = ran((folder / "repro.log").read_text())
+    stages = stages_run((folder / "repro.log").read_text())
     assert set(stages[:2]) == {"base", "reference"}, "before there were photos"
     assert stages[2:] == [
         "faces@one", "embeddings@one", "dataset", "features@one", "train", "evaluate", "convert", "export", "package",
@@ -106,7 +97,7 @@ def test_metrics_tables_and_report_say_the_same(project: Path) -> None:
 
 def test_a_second_run_does_nothing(project: Path) -> None:
     output = run(project, "dvc", "repro")
-    assert ran(output) == []
+    assert stages_run(output) == []
     assert "Data and pipelines are up to date." in output
 
 
@@ -118,7 +109,7 @@ def test_deleted_outputs_come_back_without_running_anything(project: Path) -> No
     before = [contents(project / output) for output in outputs]
     for path in (project / output for output in outputs):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-    assert ran(run(project, "dvc", "repro")) == []
+    assert stages_run(run(project, "dvc", "repro")) == []
     assert [contents(project / output) for output in outputs] == before
 
 
@@ -144,9 +135,9 @@ def test_another_head_reruns_no_face_no_feature_and_converts_nothing(project: Pa
     elsewhere = tmp_path / "project"
     shutil.copytree(project, elsewhere, symlinks=True)
     run(elsewhere, "castline", "compose", "head.dropout=0.5")
-    assert ran(run(elsewhere, "dvc", "repro")) == ["train", "evaluate", "export", "package"]
+    assert stages_run(run(elsewhere, "dvc", "repro")) == ["train", "evaluate", "export", "package"]
     run(elsewhere, "castline", "compose")
-    assert ran(run(elsewhere, "dvc", "repro")) == []  # from the run-cache
+    assert stages_run(run(elsewhere, "dvc", "repro")) == []  # from the run-cache
 
 
 def test_decisions_and_labels_count_at_the_next_run_and_what_does_not_fit_is_said(
@@ -171,7 +162,7 @@ def test_decisions_and_labels_count_at_the_next_run_and_what_does_not_fit_is_sai
     task = {"data": {"photo": "one/chidi/chidi_02.jpg"}, "annotations": [answer(6, "chidi"), answer(7, "alma")]}
     (labels / "batches/one.json").write_text(json.dumps([task]))
     output = run(elsewhere, "dvc", "repro", "dataset")
-    assert ran(output) == ["dataset"]
+    assert stages_run(output) == ["dataset"]
     assert "labellers disagree on 1 photos: castline label push --batch one --disagreements" in output
     assert json.loads((elsewhere / "reports/labels.json").read_text())["faces"]["disagreed"] == 1
     assert "labels/review.json: 1 of its entries fit no face that was found: 000000000000…" in output
@@ -191,7 +182,7 @@ def test_decisions_and_labels_count_at_the_next_run_and_what_does_not_fit_is_sai
     (labels / "review.json").unlink()
     (labels / "sources.csv").unlink()
     shutil.rmtree(labels / "batches")
-    assert ran(run(elsewhere, "dvc", "repro", "dataset")) == []  # from the run-cache
+    assert stages_run(run(elsewhere, "dvc", "repro", "dataset")) == []  # from the run-cache
 
 
 def test_the_bundle_holds_what_it_says(project: Path) -> None:

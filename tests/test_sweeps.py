@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
-from projects import cast, environment, lighter, make_project, run, with_runs_of
+from projects import cast, commit, environment, lighter, make_project, run, stages_run, with_runs_of
 
 pytestmark = pytest.mark.slow
 
@@ -26,21 +26,12 @@ space:
 """
 
 
-def ran(log: str) -> list[str]:
-    return re.findall(r"Running stage '([^']+)'", log)
-
-
 def until(happened: Callable[[], bool], seconds: float = 300, pause: float = 0.2) -> None:
     """Look again and again, but not for ever."""
     end = time.monotonic() + seconds
     while not happened():
         assert time.monotonic() < end, f"nothing after {seconds} s"
         time.sleep(pause)
-
-
-def committed(folder: Path) -> None:
-    run(folder, "git", "add", "-A")
-    run(folder, "git", "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "-qm", "state")
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +46,7 @@ def project(three_people_to_the_end: Path, tmp_path_factory: pytest.TempPathFact
     run(folder, "git", "config", "user.email", "t@localhost")
     run(folder, "castline", "compose")
     run(folder, "dvc", "repro")
-    committed(folder)
+    commit(folder)
     (folder / "space.yaml").write_text(SPACE)  # not committed: a search space is read where it lies
     return folder
 
@@ -69,7 +60,7 @@ def test_a_queued_sweep_over_the_head_runs_neither_faces_nor_features(project: P
     states = run(project, "castline", "fleet", "status")
     assert sorted(re.findall(r"sweep-(\d)\W+(\w+)", states)) == [("1", "Success"), ("2", "Success")]
     logs = [run(project, "dvc", "queue", "logs", f"sweep-{number}") for number in (1, 2)]
-    assert [ran(log) for log in logs] == [[], HEAD_ONLY]  # the first is what was committed
+    assert [stages_run(log) for log in logs] == [[], HEAD_ONLY]  # the first is what was committed
     assert all("Stage 'faces@one' didn't change" in log and "'features@one' didn't change" in log for log in logs)
 
     shown = json.loads(run(project, "dvc", "exp", "show", "--json"))
@@ -120,7 +111,7 @@ def test_a_study_goes_on_after_an_interrupt_and_a_kill_and_its_winner_is_applied
     best = found["best"]
     name = best["experiment"]
     assert name == "trial-0003"
-    assert ran((project / f".castline/tune/{name}.log").read_text()) == HEAD_ONLY
+    assert stages_run((project / f".castline/tune/{name}.log").read_text()) == HEAD_ONLY
     head = run(project, "git", "rev-parse", "HEAD").strip()
     ref = f"refs/exps/{head[:2]}/{head[2:]}/{name}"
     settings = yaml.safe_load(run(project, "git", "show", f"{ref}:params.yaml"))

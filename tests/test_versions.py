@@ -1,15 +1,12 @@
 """Versions: what a release refuses, what it makes, which stage holds which, and that an old one comes back."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import gto.api
 import pytest
@@ -17,14 +14,11 @@ import yaml
 from gto.exceptions import GTOException
 from gto.tag import parse_name
 from huggingface_hub import ModelCard
-from projects import PEOPLE, cast, environment, lighter, odd_photos, run
+from projects import commit, contents, environment, run
 
-from castline import tables
 from castline.errors import CastlineError
-from castline.scoring import Scorer
 from castline.versions import release as releases
-from castline.versions.card import render_card
-from castline.versions.facts import Facts, facts_at
+from castline.versions.facts import facts_at
 from castline.versions.git import check_root, git
 from castline.versions.listing import compare, describe, print_comparison, print_versions
 from castline.versions.release import release
@@ -94,11 +88,6 @@ def project(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     shutil.copytree(made, folder, symlinks=True)
     monkeypatch.chdir(folder)
     return folder
-
-
-def commit(folder: Path, message: str) -> None:
-    run(folder, "git", "add", "-A")
-    run(folder, "git", "commit", "-q", "--allow-empty", "-m", message)
 
 
 def change(folder: Path, quality: float) -> None:
@@ -482,115 +471,6 @@ def test_tags_and_reports_of_a_strangers_repository_do_no_harm(project: Path) ->
     assert "\x1b" not in run(project, "castline", "compare", "v1.0.0", "v2.0.0")
 
 
-def test_a_card_of_nothing_known_is_still_a_card() -> None:
-    text = render_card("v1.0.0", Facts(lambda _: None))
-    assert ModelCard(text).data.license == "other"
-    assert "Nothing is known of the model's quality." in text
-    assert "commercial use is unclear" in text
-
-
-def facts_of(**files: object) -> Facts:
-    """Of a state that has these files, given as text or as what JSON says."""
-    texts = {name: text if isinstance(text, str) else json.dumps(text) for name, text in files.items()}
-    known = {
-        "reports/metrics.json": texts.get("metrics"),
-        "reports/export.json": texts.get("export"),
-        "reports/dataset.json": texts.get("dataset"),
-        "reports/groups.csv": texts.get("groups"),
-        "reports/confusion.csv": texts.get("confusion"),
-        "params.yaml": texts.get("params"),
-    }
-    return Facts(lambda path: text.encode() if (text := known.get(path)) is not None else None)
-
-
-def test_a_card_sums_up_the_report() -> None:
-    text = render_card(
-        "v1.0.0",
-        facts_of(
-            metrics={"top1": 0.97, "worst_person_recall": 0.75},
-            export={
-                "int8": {"top1": 0.96, "faces": 100, "tpir": 0.912, "threshold": 0.41234, "ece": 0.021, "bytes": 5e6},
-                "onnx": {"top1": 0.97, "faces": 100, "tpir": 0.934},
-            },
-            dataset={"photos": 120, "faces": 130, "left_out": {"ambig|uous": 4, "none": 0}, "rejected": {"no_face": 2}},
-            groups="by,value,faces,people,right,says\nblur,<b>very</b>,40,9,30,behind\nblur,sharp,50,9,50,\n"
-            "blur,fair,3,1,3,too few\nblur,not known,7,2,7,too few\nbroken line\n",
-        ),
-    )
-    rows = {line.split(" | ")[0]: line.split(" | ")[1:] for line in text.splitlines() if line.startswith("| ")}
-    assert rows["| file"] == [
-        "top-1", "95 % interval", "named right and not called unknown", "threshold", "confidence off by (ECE)", "MB |",
-    ]  # fmt: skip
-    assert rows[r"| int8 \(int8\)"] == ["96.0%", "90.2% to 98.4%", "91.2%", "0.412", "2.1%", "5.0 |"]
-    assert rows[r"| onnx \(onnx\)"] == ["97.0%", "91.5% to 99.0%", "93.4%", "unknown", "unknown", "unknown |"]
-    assert "named right in 75.0% of the test faces" in text
-    assert "Each file has a threshold of its own." in text
-    assert r"- blur, \<b\>very\</b\>: 30 of 40 named right" in text
-    assert "Groups: 3, too small to say: 1." in text
-    assert "120 photos came in, and 130 faces were found." in text
-    assert "| photo: no face | 2 |" in text
-    assert r"| face: ambig\|uous | 4 |" in text
-    assert "none" not in text
-    assert "Faces are biometric data." in text
-
-
-def test_a_card_says_where_the_photos_come_from() -> None:
-    commons, licence = "https://commons.wikimedia.org/wiki/File:1.jpg", "https://creativecommons.org/licenses/by/4.0"
-    files = {
-        "params.yaml": "data: {batches: [one, two, ../three]}\n",
-        "dvc.lock": "stages: {a: {deps: [{path: data/one, nfiles: 5}, {path: data/two, nfiles: 7}]}}\n",
-        "labels/manifests/one.csv": "photo,source,author,licence,licence_url,consent\n"
-        f"a/1.jpg,{commons},Ada,CC BY 4.0,{licence},<b>signed</b>\n"
-        f"a/2.jpg,{commons},Ada,CC BY 4.0,{licence},\n"
-        "a/3.jpg,http://[,Ada,CC0,,\nbroken\n",
-    }
-
-    def read(path: str) -> bytes | None:
-        assert ".." not in path
-        return files[path].encode() if path in files else None
-
-    text = render_card("v1.0.0", Facts(read))
-    rows = [
-        line for line in text.splitlines() if line.startswith(("| source", "| licence", "| consent", "| no source"))
-    ]
-    assert rows == [
-        "| source: commons.wikimedia.org | 2 |",
-        "| source: not on record | 1 |",
-        "| licence: CC BY 4.0 | 2 |",
-        "| licence: CC0 | 1 |",
-        "| consent of the people shown: not on record | 2 |",
-        r"| consent of the people shown: \<b\>signed\</b\> | 1 |",
-        "| no source on record | 9 |",
-    ]
-    assert "labels/manifests/one.csv in the repository" in text
-    assert "Ada" not in text
-    del files["labels/manifests/one.csv"]
-    assert "Where the photos come from" not in render_card("v1.0.0", Facts(read))
-
-
-def test_a_card_of_a_model_without_a_threshold_says_so() -> None:
-    facts = facts_of(export={"int8": {"top1": 0.96, "faces": 100}})
-    assert "Nobody is called unknown: there is no threshold." in render_card("v1.0.0", facts)
-    facts.__dict__["bundle"] = {"unknown": {"refusal": "too few <strangers>", "fpir": 0.01}}
-    text = render_card("v1.0.0", facts)
-    assert r"nobody is called unknown: too few \<strangers\>." in text
-    assert "It names everybody" in text
-
-
-def test_a_state_is_what_its_files_say_and_no_more() -> None:
-    state = facts_of(
-        metrics={"top1": 0.9},
-        params="data: {batches: [one, two], read: [two]}\nhead: {kind: softmax}\nexport: {int8: 1}\n",
-        confusion="actual,predicted\nann,ann\nann,bob\nbob,bob\nshort\n",
-    ).state
-    assert state.metrics == {"top1": 0.9}
-    assert state.settings == {"head.kind": "softmax"}, "how it is shipped does not shape a model"
-    assert state.batches == ["one", "two"]
-    assert state.tested == {"ann": (1, 2), "bob": (1, 1)}
-    for odd in ("", "\xff", '"', "a,b\n1,2\n", "actual,predicted\n" + '"\n' * 9):
-        assert facts_of(confusion=odd).state.tested == {}
-
-
 def test_a_release_says_what_changed_since_the_one_before(project: Path) -> None:
     release("minor")
     assert "What changed" not in Path("MODEL_CARD.md").read_text()
@@ -600,116 +480,3 @@ def test_a_release_says_what_changed_since_the_one_before(project: Path) -> None
     assert "## What changed since v0.1.0" in text
     assert r"| Named right \(top-1\) | 0.9000 | 0.9500 |" in text
     assert "| head.quality | 0.9 | 0.95 |" in text
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-@dataclass(frozen=True)
-class Delivered:
-    """The pipeline itself: a project with two versions. first: the bundle of v1.0.0. log, rows, people: of v1.1.0, what
-    its run said, its dataset and whom it knows. What is checked out is not said: a test checks out what it needs, here,
-    since a copy would lose what DVC knows of the files that it has put there, to take them away again."""
-
-    project: Path
-    first: dict[str, bytes]
-    log: str
-    rows: list[dict[str, Any]]
-    people: tuple[str, ...]
-
-
-@pytest.fixture(scope="module")
-def delivered(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> Delivered:
-    folder = tmp_path_factory.mktemp("delivered")
-    more = cast(folder / "more", ("alma", "bruno", "kamal"), 5, "second")
-    project = shutil.copytree(whole, folder / "project", symlinks=True)
-    for key, value in (("user.name", "Tester"), ("user.email", "tester@example.org")):
-        run(project, "git", "config", key, value)
-    lighter(project)
-    run(project, "castline", "compose")
-    run(project, "dvc", "repro")
-    commit(project, "First model")
-    run(project, "castline", "release", "major")
-    first = contents(project / "models/recognizer")
-
-    run(project, "castline", "data", "add", str(more), "--batch", "two")
-    log = run(project, "dvc", "repro")
-    commit(project, "A delivery")
-    run(project, "castline", "release", "minor")
-    assert contents(project / "models/recognizer") != first
-    rows = tables.read(project / "build/dataset.parquet").to_pylist()
-    return Delivered(project, first, log, rows, Scorer.read(project / "build/model/head.safetensors").people)
-
-
-@pytest.mark.slow
-def test_a_new_batch_runs_for_its_own_photos_and_moves_no_other(delivered: Delivered, whole: Path) -> None:
-    assert ran(delivered.log) == [
-        "faces@two", "embeddings@two", "dataset", "features@two", "train", "evaluate", "convert", "export", "package",
-    ]  # fmt: skip
-    old = {row["photo"]: row["split"] for row in tables.read(whole / "build/dataset.parquet").to_pylist()}
-    assert {row["photo"]: row["split"] for row in delivered.rows if row["batch"] == "one"} == old
-    assert delivered.people == (*PEOPLE, "kamal")
-
-
-@pytest.mark.slow
-def test_an_old_version_comes_back_bit_for_bit(delivered: Delivered, tmp_path: Path) -> None:
-    """Checked out, and fetched elsewhere."""
-    project = delivered.project
-    found = json.loads(run(project, "castline", "compare", "v1.0.0", "v1.1.0", "--json"))
-    assert found["people"] == {"added": ["kamal"], "removed": []}
-    assert [pair[0] for pair in found["data"].values()] == [None]
-
-    run(project, "git", "checkout", "-q", "recognizer@v1.0.0")
-    run(project, "dvc", "checkout")
-    assert contents(project / "models/recognizer") == delivered.first
-    assert ran(run(project, "dvc", "repro")) == []
-    assert run(project, "git", "status", "--porcelain") == ""
-
-    # The second clone has a remote with what the first one pushed, and no cache of its own.
-    run(project, "dvc", "push", "-q", "--remote", remote(project, tmp_path / "remote"))
-    elsewhere = tmp_path / "elsewhere"
-    run(tmp_path, "git", "clone", "-q", str(project), str(elsewhere))
-    name = remote(elsewhere, tmp_path / "remote")
-    get = ("dvc", "artifacts", "get", ".", "recognizer", "--rev", "v1.0.0", "-o", "out")
-    run(elsewhere, *get, "--remote", name)
-    assert contents(elsewhere / "out") == delivered.first
-
-
-@pytest.mark.slow
-def test_the_same_photos_elsewhere_give_the_same_bytes(
-    delivered: Delivered, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An old version from photos alone: neither cache nor outputs, nor a release that the report could compare with.
-    Two processes find its faces, and two threads make its features, however many did before."""
-    for name in ("CASTLINE_THREADS", "CASTLINE_WORKERS"):
-        monkeypatch.setenv(name, "2")
-    elsewhere = tmp_path / "another place"
-    run(tmp_path, "git", "clone", "-q", str(delivered.project), str(elsewhere))
-    run(elsewhere, "git", "checkout", "-q", "recognizer@v1.0.0")
-    run(elsewhere, "git", "tag", "-d", "recognizer@v1.0.0", "recognizer@v1.1.0")
-    (elsewhere / "data/one").unlink()
-    (elsewhere / "data/one").symlink_to(odd_photos(tmp_path / "same photos"))
-    assert not (elsewhere / "build").exists() and not (elsewhere / ".dvc/cache").exists()
-    shutil.rmtree(elsewhere / "reports")
-    lock = yaml.safe_load((elsewhere / "dvc.lock").read_text())["stages"]
-    made_by = {out["path"]: name for name, stage in lock.items() for out in stage["outs"]}
-    assert ran(run(elsewhere, "dvc", "repro", "--force", made_by["reports/metrics.json"])) == [
-        "faces@one", "reference", "embeddings@one", "base", "dataset", "features@one", "train", "evaluate",
-    ]  # fmt: skip
-    for file in (
-        "build/faces/one.parquet", "build/faces/one.rejects.parquet", "build/embeddings/one.parquet",
-        "build/features/one.parquet", "build/dataset.parquet",
-        "reports/metrics.json", "reports/curves.csv", "reports/roc.csv", "reports/index.html",
-    ):  # fmt: skip
-        assert (elsewhere / file).read_bytes() == (whole / file).read_bytes(), file
-
-
-def ran(log: str) -> list[str]:
-    return re.findall(r"Running stage '([^']+)'", log)
-
-
-def remote(folder: Path, path: Path) -> str:
-    """A folder as a DVC remote, known to one clone only."""
-    run(folder, "dvc", "remote", "add", "--local", "--default", "shelf", os.fspath(path))
-    return "shelf"

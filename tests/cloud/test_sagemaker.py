@@ -13,7 +13,7 @@ from typing import Any
 import boto3
 import pytest
 from moto.server import ThreadedMotoServer
-from projects import ROOT, copy, run
+from projects import ROOT, commit, copy, run
 from sagemaker_host import run_job
 
 from castline.cloud.sagemaker_send import SDK
@@ -77,10 +77,6 @@ def project(moto: socket.socket, three_people: Path, tmp_path_factory: pytest.Te
 
 def client(service: str) -> Any:
     return boto3.client(service, region_name=REGION)
-
-
-def commit(folder: Path) -> None:
-    run(folder, "git", "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "-q", "-am", "t")
 
 
 def sent(said: str) -> str:

@@ -19,7 +19,7 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from packaging.requirements import Requirement
-from projects import ROOT, run
+from projects import ROOT, commit, run
 from typer.testing import CliRunner
 
 from castline.cli import app
@@ -466,8 +466,7 @@ def test_code_that_git_does_not_know_is_not_left_behind(tmp_path: Path, monkeypa
 @pytest.fixture(scope="module")
 def committed(three_people: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = shutil.copytree(three_people, tmp_path_factory.mktemp("committed") / "project", symlinks=True)
-    run(folder, "git", "add", "-A")
-    run(folder, "git", "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "-qm", "t")
+    commit(folder)
     return folder
 
 

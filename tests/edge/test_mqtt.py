@@ -11,9 +11,9 @@ from typing import Any
 import paho.mqtt.client as paho
 import pytest
 from broker import Authority, Broker
+from edge_program import Running, program, spooled
 from PIL import Image
 from test_greengrass import until
-from test_program import Running, program, spooled
 
 from castline.edge.links import LinkDown, MqttLink
 from castline.edge.settings import Mqtt

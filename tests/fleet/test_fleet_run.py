@@ -17,8 +17,8 @@ import psutil
 import pytest
 import yaml
 from clearml_double import ClearMLDouble, agent_double, clearml_double
-from fleet_projects import commit, tiny_project
-from projects import environment, run
+from fleet_projects import tiny_project
+from projects import commit, environment, run
 
 pytestmark = pytest.mark.slow
 

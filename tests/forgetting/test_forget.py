@@ -3,7 +3,6 @@ what is said to purge that does."""
 
 import csv
 import json
-import re
 import shlex
 import shutil
 import subprocess
@@ -16,7 +15,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from projects import ROOT, cast, configure, lighter, make_project, run, with_runs_of
+from projects import ROOT, cast, commit, configure, lighter, make_project, run, stages_run, with_runs_of
 
 from castline import tables
 from castline.scoring import Scorer
@@ -31,15 +30,6 @@ def git(folder: Path, *command: str) -> str:
     names = ("-c", "user.name=t", "-c", "user.email=t@localhost")
     done = subprocess.run(["git", *names, *command], cwd=folder, check=True, capture_output=True, text=True)
     return done.stdout
-
-
-def committed(folder: Path, message: str) -> None:
-    git(folder, "add", "-A")
-    git(folder, "commit", "-qm", message)
-
-
-def ran(log: str) -> list[str]:
-    return re.findall(r"Running stage '([^']+)'", log)
 
 
 @dataclass(frozen=True)
@@ -147,7 +137,7 @@ def told(base_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Told:
     configure(folder, {"core": {"remote": "team & co"}, 'remote "team & co"': {"url": str(remote)}})
     write_labels(folder, one)
     run(folder, "dvc", "repro")
-    committed(folder, "the first version")
+    commit(folder, "the first version")
     git(folder, "tag", "-a", "recognizer@v1.0.0", "-m", "first")
     git(folder, "tag", "-a", "recognizer#prod#1", "-m", "in prod")
     run(folder, "dvc", "push")
@@ -187,7 +177,7 @@ def test_looking_shows_everything_and_changes_nothing(told: Told) -> None:
 
 
 def test_only_batches_that_had_them_are_read_again(told: Told) -> None:
-    assert ran(told.log) == [
+    assert stages_run(told.log) == [
         "faces@one", "embeddings@one", "base", "dataset", "features@one", "train", "evaluate", "convert", "export",
         "package",
     ]  # fmt: skip
@@ -258,7 +248,7 @@ def test_an_update_of_a_version_that_knew_them_does_not(told: Told, tmp_path: Pa
     run(folder, "castline", "compose", "training=incremental", "training.start=recognizer@v1.0.0")
     log = run(folder, "dvc", "repro", "train")
     assert "1 people and 7 faces are forgotten" in log and "rejected: 4 forgotten" in log
-    assert ran(log) == ["faces@three", "embeddings@three", "base", "dataset", "features@three", "train"]
+    assert stages_run(log) == ["faces@three", "embeddings@three", "base", "dataset", "features@three", "train"]
     found = told.evidence.traces(folder / "build", folder / "params.yaml", folder / "dvc.lock")
     assert found == set()
     assert Scorer.read(folder / "build/model/head.safetensors").people == ("bruno", "chidi", "daiyu", "edda", "femi")
@@ -267,7 +257,7 @@ def test_an_update_of_a_version_that_knew_them_does_not(told: Told, tmp_path: Pa
 
 def test_what_is_said_to_purge_caches_and_remotes_does(told: Told, tmp_path: Path) -> None:
     folder = copied(told, tmp_path)
-    committed(folder, "without somebody")
+    commit(folder, "without somebody")
     cache, remote = folder / ".dvc/cache/files", tmp_path / "remote"
     shutil.copytree(told.remote, remote)
     configure(folder, {'remote "team & co"': {"url": str(remote)}})

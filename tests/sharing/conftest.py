@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from projects import run
+from projects import commit
 
 
 @pytest.fixture(autouse=True)
@@ -33,9 +33,3 @@ def ran(three_people_to_the_end: Path, tmp_path_factory: pytest.TempPathFactory)
     folder = shutil.copytree(three_people_to_the_end, tmp_path_factory.mktemp("ran") / "project", symlinks=True)
     commit(folder)
     return Shared(folder, (folder / "data/one").resolve())
-
-
-def commit(folder: Path) -> None:
-    """Everything into git."""
-    run(folder, "git", "add", "-A")
-    run(folder, "git", "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "-q", "--allow-empty", "-m", "t")

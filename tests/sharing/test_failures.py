@@ -10,7 +10,7 @@ from hashlib import md5
 from pathlib import Path
 
 import pytest
-from projects import configure, environment, run
+from projects import commit, configure, environment, run
 from s3_double import ACCESS_KEY, BUCKET, SECRET_KEY, S3Double
 
 FILES = 12
@@ -45,8 +45,7 @@ def with_remote(clone: Path, url: str, endpoint: str = "") -> None:
 def another(clone: Path) -> Path:
     """A second clone, with a cache of its own that is empty."""
     folder = clone.parent / "second"
-    run(clone, "git", "add", "-A")
-    run(clone, "git", "-c", "user.name=t", "-c", "user.email=t@localhost", "commit", "-qm", "one")
+    commit(clone)
     run(clone.parent, "git", "clone", "-q", str(clone), str(folder))
     return folder
 

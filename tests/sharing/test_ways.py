@@ -15,17 +15,13 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 from moto.server import ThreadedMotoServer
-from projects import configure, environment, run
+from projects import commit, configure, contents, environment, run, stages_run
 from s3_double import ACCESS_KEY, BUCKET, REGION, SECRET_KEY, S3Double
-from sharing.conftest import Shared, commit
+from sharing.conftest import Shared
 
 pytestmark = pytest.mark.slow
 
 OUTPUTS = ("build/dataset.parquet", "build/faces/one.parquet", "build/model", "reports/index.html", "models/recognizer")
-
-
-def ran_stages(output: str) -> list[str]:
-    return re.findall(r"Running stage '([^']+)'", output)
 
 
 def clone_of(project: Path, folder: Path) -> Path:
@@ -39,13 +35,8 @@ def first_clone(ran: Shared, folder: Path) -> Path:
     return folder
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    found = {}
-    for name in OUTPUTS:
-        path = folder / name
-        files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
-        found |= {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
-    return found
+def outputs(folder: Path) -> dict[str, dict[str, bytes]]:
+    return {name: contents(folder / name) for name in OUTPUTS}
 
 
 @contextmanager
@@ -114,8 +105,8 @@ def test_through_s3_a_second_clone_runs_nothing(ran: Shared, s3: str, tmp_path: 
 
     second = clone_of(first, tmp_path / "second")
     run(second, "dvc", "pull", "--run-cache")
-    assert ran_stages(run(second, "dvc", "repro")) == []
-    assert contents(second) == contents(first)
+    assert stages_run(run(second, "dvc", "repro")) == []
+    assert outputs(second) == outputs(first)
 
 
 def test_through_a_folder_a_second_clone_runs_nothing_and_the_first_gets_its_runs(ran: Shared, tmp_path: Path) -> None:
@@ -131,17 +122,17 @@ def test_through_a_folder_a_second_clone_runs_nothing_and_the_first_gets_its_run
     run(second, "dvc", "pull", "--run-cache")
     assert "No such file or directory" in run(second, "dvc", "repro", "--allow-missing", fails=True)
     link.unlink()
-    assert ran_stages(run(second, "dvc", "repro", "--allow-missing")) == []
-    assert contents(second) == contents(first)
+    assert stages_run(run(second, "dvc", "repro", "--allow-missing")) == []
+    assert outputs(second) == outputs(first)
     link.symlink_to(shutil.copytree(ran.photos, tmp_path / "photos"))
-    assert ran_stages(run(second, "dvc", "repro")) == []
+    assert stages_run(run(second, "dvc", "repro")) == []
 
     run(second, "castline", "compose", "head.dropout=0.5")
-    assert ran_stages(run(second, "dvc", "repro", "train")) == ["train"]
+    assert stages_run(run(second, "dvc", "repro", "train")) == ["train"]
     run(second, "castline", "share", "push")
     run(first, "castline", "compose", "head.dropout=0.5")
     run(first, "dvc", "pull", "--run-cache")
-    assert ran_stages(run(first, "dvc", "repro", "--pull", "train")) == []
+    assert stages_run(run(first, "dvc", "repro", "--pull", "train")) == []
     for name in ("build/model/head.safetensors", "reports/curves.csv", "dvc.lock"):
         assert (first / name).read_bytes() == (second / name).read_bytes(), name
 
@@ -160,8 +151,8 @@ def test_through_a_shared_cache_nothing_is_copied_and_stages_write_no_link(
     shutil.copytree(ran.project / ".dvc/cache", cache)  # once, by hand
     second = clone_of(first, tmp_path / "second")
     run(second, "dvc", "checkout")
-    assert ran_stages(run(second, "dvc", "repro")) == []
-    assert contents(second) == contents(first)
+    assert stages_run(run(second, "dvc", "repro")) == []
+    assert outputs(second) == outputs(first)
     table = second / "build/dataset.parquet"
     assert table.is_symlink() if links == "symlink" else table.stat().st_nlink > 1
     assert stat.S_IMODE(table.stat().st_mode) == 0o444
@@ -175,14 +166,14 @@ def test_through_a_shared_cache_nothing_is_copied_and_stages_write_no_link(
     ]
     printed = [process.communicate(timeout=600)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0], printed
-    assert [ran_stages(output) for output in printed] == [["train"], ["train", "evaluate"]]
+    assert [stages_run(output) for output in printed] == [["train"], ["train", "evaluate"]]
     assert all(path.read_bytes() == body for path, body in objects.items())  # no stage wrote through a link
     new = [path for path in (cache / "files").rglob("*") if path.is_file() and path not in objects]
     assert {stat.S_IMODE(path.stat().st_mode) for path in new} == {0o444}
     made = {stat.S_IMODE(path.parent.stat().st_mode) for path in new}
     assert 0o2775 in made
     run(first, "castline", "compose", "head.dropout=0.5")
-    assert ran_stages(run(first, "dvc", "repro", "evaluate")) == []
+    assert stages_run(run(first, "dvc", "repro", "evaluate")) == []
     assert "0 are not here" in run(first, "castline", "share", "check", "--all")
 
 
