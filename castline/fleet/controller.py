@@ -265,8 +265,10 @@ class Watch:
             sent.state, sent.updated, sent.heard = state.status, state.updated, time.monotonic()
         if state.status in ("completed", "closed", "published"):
             return ""
-        if state.status == "in_progress" and time.monotonic() - sent.heard > self.settings.lost * 60:
-            return f"lost: nothing was heard of it for {self.settings.lost:g} minutes ({self.server.page(sent.task)})"
+        if state.status in ("created", "in_progress") and time.monotonic() - sent.heard > self.settings.lost * 60:
+            # `created` it was before it was sent: somebody took it out, or an agent that moves it on to another queue.
+            what = "nothing was heard of it" if state.status == "in_progress" else "it is in no queue"
+            return f"lost: {what} for {self.settings.lost:g} minutes ({self.server.page(sent.task)})"
         if state.status in _RUNNING:
             return None
         return f"{state.status}{f', {state.reason}' if state.reason else ''} ({self.server.page(sent.task)})"

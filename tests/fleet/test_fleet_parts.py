@@ -246,6 +246,13 @@ def test_only_completed_is_completed(state: str) -> None:
     assert watched([("in_progress", "1"), ("completed", "2")])[1] == ""
 
 
+def test_a_task_that_somebody_took_out_of_its_queue_is_not_waited_for() -> None:
+    server, ended = watched([("queued", "1"), ("created", "2")])
+    assert ended.startswith("lost: it is in no queue for")
+    assert server.stopped == ["t1"], "should somebody put it back"
+    assert watched([("created", "2"), ("queued", "3"), ("completed", "4")], lost=1)[1] == ""
+
+
 def test_a_server_that_goes_away_for_a_while_stops_nothing() -> None:
     assert watched([("in_progress", "1"), None, None, ("completed", "2")], lost=1)[1] == ""
     assert watched([("in_progress", "1"), None])[1] == "ClearML is away"
