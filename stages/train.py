@@ -82,7 +82,7 @@ def main() -> None:
         other = new_head(beside, train, len(examples.people), settings.seed)
         runs[named(beside)] = fit_head(other, train, val, settings)
     write_curves(Path("reports/curves.csv"), runs)
-    summary(examples, train, val, fitted)
+    summary(examples, train, val, fitted, settings.base_pace)
 
 
 def taken_up(
@@ -141,7 +141,7 @@ def named(head: HeadSettings) -> str:
     return f"dropout={head.dropout:g}" if head.kind == "softmax" else head.kind
 
 
-def summary(examples: Examples, train: Part, val: Part, fitted: Fitted) -> None:
+def summary(examples: Examples, train: Part, val: Part, fitted: Fitted, pace: float) -> None:
     best = fitted.history[fitted.best]
     epoch = int(best["epoch"]) + 1
     print(f"{len(train)} faces of {len(examples.people)} people, {len(val)} to stop by")
@@ -150,6 +150,8 @@ def summary(examples: Examples, train: Part, val: Part, fitted: Fitted) -> None:
         + f" of {int(fitted.history[-1]['epoch']) + 1}: "
         + ", ".join(f"{name} {value:.4f}" for name, value in sorted(best.items()) if name != "epoch")
     )
+    if not epoch:
+        print(f"next: other steps of the base model, training.base_pace is {pace:g}: docs/training.md")
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ from projects import ROOT, run
 pytestmark = pytest.mark.slow
 
 EXPERIMENTS = sorted(path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml"))
-# Weights that are fetched are not at hand, and a thousand numbers are more than a test needs.
-SMALLER = {"resnet50": ["training.start=scratch"], "seed": ["head.hidden=16"]}
+# Weights that are fetched are not at hand; a thousand numbers, and fifteen epochs, are more than a test needs.
+SMALLER = {"resnet50": ["training.start=scratch"], "seed": ["head.hidden=16"], "tuned": ["training.epochs=1"]}
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)

@@ -1,21 +1,26 @@
 """Fine-tuning through the pipeline: killed in the middle it goes on, and what it tuned is what is evaluated."""
 
 import os
+import runpy
 import shutil
 import signal
 import subprocess
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from projects import environment, run
+from projects import ROOT, environment, run
 
 from castline import tables
 from castline.embedding.feature_tables import fingerprint
+from castline.training.fit import Fitted
 
 pytestmark = pytest.mark.slow
 
-TUNED = ("training=last_block", "augmentation=light", "training.epochs=8", "training.patience=8")
+TUNED = (
+    "training=last_block", "training.base_pace=0.01", "training.epochs=8", "training.patience=8", "augmentation=light"
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -63,3 +68,14 @@ def test_killed_in_the_middle_it_goes_on_and_ends_where_it_would_have(project: P
     assert not any((row == frozen).all(1).any() for row in tables.matrix(tested, "feature")), (
         "features of the tuned model"
     )
+
+
+@pytest.mark.parametrize(("best", "expected"), [(0, True), (1, False)])
+def test_that_nothing_was_better_is_said(best: int, expected: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    summary = runpy.run_path(str(ROOT / "stages/train.py"))["summary"]
+    history = [{"epoch": -1.0, "val_loss": 0.5}, {"epoch": 0.0, "val_loss": 0.6, "train_loss": 0.1}]
+    summary(SimpleNamespace(people=("ann", "bob")), [1, 2, 3], [4], Fitted(history, best), 0.01)
+    said = capsys.readouterr().out
+    assert said.startswith("3 faces of 2 people, 1 to stop by\nkept ")
+    assert ("kept what it started from, better than any of 1: val_loss 0.5000" in said) == expected
+    assert ("next: other steps of the base model, training.base_pace is 0.01" in said) == expected

@@ -15,7 +15,6 @@ __all__ = ["UNKNOWN", "Cast", "Name", "measured"]
 
 UNKNOWN = "unknown"
 
-
 _APART = 1e-6  # of a score; float32 tells apart what differs by a tenth of it
 
 

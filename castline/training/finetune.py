@@ -46,10 +46,6 @@ from castline.training.torch_head import TorchHead
 
 __all__ = ["Faces", "epoch_order", "fine_tune", "tuned_parameters"]
 
-# A pretrained base model takes steps so much smaller than the head's, which starts from nothing. With steps of 0.0001,
-# tuning all of dlib's network unlearned faces (8 people of FaceScrub: from all test faces named rightly to chance);
-# with 0.00001 it did not.
-_BASE_PACE = 0.01
 _IN_MEMORY = 2 << 30  # bytes of pictures that are kept decoded; more are decoded each time
 _NORMS = (nn.modules.batchnorm._BatchNorm, nn.LayerNorm, nn.GroupNorm, FrozenNorm)
 _Batch = tuple[Tensor, Tensor, float]
@@ -220,7 +216,7 @@ class _Training(pl.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         lr = self.settings.lr
-        pace = 1.0 if self.settings.start == "scratch" else _BASE_PACE
+        pace = 1.0 if self.settings.start == "scratch" else self.settings.base_pace
         groups = [
             {"params": [p for p in part.parameters() if p.requires_grad], "lr": rate}
             for part, rate in ((self.head, lr), (self.base, lr * pace))

@@ -60,6 +60,7 @@ class TrainingSettings:
     the head, on faces.
     seed: of random weights, dropout, augmentation and the order of examples. epochs: at most; patience: epochs without
     a better validation loss before it stops. balanced: every person is drawn equally often.
+    lr: the steps that the head takes. base_pace: what part of them a pretrained base model takes, where it is tuned.
     exemplars: training faces a person whose features the released version keeps, to go on from.
     folds: so many heads are trained beside, each without its share of the people, who are strangers to it: so it is
     known what confidence strangers are given. 0 does without.
@@ -74,6 +75,7 @@ class TrainingSettings:
     patience: int = 10
     batch_size: int = 64
     lr: float = 0.001
+    base_pace: float = 0.1
     weight_decay: float = 0.0
     balanced: bool = False
     exemplars: int = 10
@@ -100,7 +102,7 @@ class TrainingSettings:
                 "of people whose photos are elsewhere are features of its base model",
                 "-S training.tune=head, or -S training.mode=full",
             )
-        for key in ("epochs", "patience", "batch_size", "lr", "exemplars"):
+        for key in ("epochs", "patience", "batch_size", "lr", "base_pace", "exemplars"):
             if getattr(self, key) <= 0:
                 raise ConfigError(f"training.{key} is {getattr(self, key)}, it has to be above 0")
         if self.folds < 0 or self.folds == 1:

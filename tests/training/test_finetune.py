@@ -174,7 +174,7 @@ def by_torch(base: nn.Module) -> Callable[[np.ndarray], np.ndarray]:
 def test_two_processes_train_to_the_same_accuracy_as_one(sample: Path, tmp_path: Path) -> None:
     """Of a network without batch statistics, whose every step is that of one process, to rounding."""
     train, val = faces(sample, people=6)
-    settings = TrainingSettings(tune="last_block", epochs=4, batch_size=9, lr=0.01)
+    settings = TrainingSettings(tune="last_block", epochs=4, batch_size=9, lr=0.01, base_pace=0.01)
     reached = {}
     for trainer in (TrainerSettings(), TrainerSettings(devices=2, strategy="ddp")):
         base, base_settings = dlib()
@@ -191,6 +191,26 @@ def test_two_processes_train_to_the_same_accuracy_as_one(sample: Path, tmp_path:
     assert len(alone.history) == len(shared.history)
     for a, b in zip(alone.history, shared.history, strict=True):
         assert a == pytest.approx(b, rel=0.01)
+
+
+@pytest.mark.parametrize(("start", "pace"), [("pretrained", 0.01), ("pretrained", 0.5), ("scratch", 1.0)])
+def test_a_base_model_that_knows_something_takes_smaller_steps(
+    start: str, pace: float, sample: Path, tmp_path: Path
+) -> None:
+    """Of one batch, without validation faces: Adam's first step is the learning rate, whatever the gradient."""
+    base, head = finetune_run.models()
+    chance = np.random.default_rng(1)
+    head.weights = {name: chance.normal(size=array.shape).astype("f4") for name, array in head.weights.items()}
+    train, _ = faces(sample)
+    before, nobody = state(base, head), finetune.Faces([], np.empty(0, np.int64))
+    settings = replace(RUN, start=start, base_pace=pace if start == "pretrained" else 0.01, epochs=1, batch_size=64)
+    fine_tune(base, head, train, nobody, SMALL, settings, TrainerSettings(), AugmentationSettings(), tmp_path)
+    after, steps = state(base, head), {}
+    for part, names in (("base", {name for name, _ in base.named_parameters()}), ("head", set(head.weights))):
+        moves = [(after[f"{part}.{name}"] - before[f"{part}.{name}"]).abs().max() for name in names]
+        steps[part] = float(max(moves))
+    assert steps["head"] == pytest.approx(settings.lr, rel=0.01)
+    assert steps["base"] == pytest.approx(settings.lr * pace, rel=0.01)
 
 
 def test_without_validation_faces_it_runs_to_its_last_epoch(sample: Path, tmp_path: Path) -> None:
