@@ -88,7 +88,7 @@ class Running:
         values: dict[str, Any],
         link: StubLink | None = None,
         load: Callable[[Settings], StubModel] = lambda settings: StubModel(),
-        releases: "StubReleases | None" = None,
+        releases: StubReleases | None = None,
         **more: Any,
     ) -> None:
         self.values, self.link, self.work = values, link or StubLink(), work
