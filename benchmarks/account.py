@@ -8,8 +8,10 @@ from pathlib import Path
 
 
 def environment() -> dict[str, str]:
-    """Programs of this environment first on the PATH, as `make` has it."""
-    return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    """Programs of this environment first on the PATH, as `make` has it; and Python keeps what it compiled, as it does
+    unless it is told not to."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return kept | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
 
 def account(command: list[str], log: Path, folder: Path | None = None) -> tuple[float, float, float]:

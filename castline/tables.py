@@ -1,11 +1,8 @@
 """The tables that stages hand to each other: Parquet, one schema each, the same rows giving the same bytes."""
 
-import sys
 from collections.abc import Iterable, Mapping, Sequence
-from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import ModuleSpec
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -26,7 +23,6 @@ __all__ = [
     "read",
     "read_many",
     "sparse_column",
-    "without_pandas",
     "write",
 ]
 
@@ -157,26 +153,6 @@ def sparse_column(rows: NDArray[np.float32], where: NDArray[np.bool_]) -> pa.Lis
     offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
     flat = pa.array(np.ascontiguousarray(rows[where], np.float32).ravel())
     return pa.ListArray.from_arrays(offsets, flat, mask=pa.array(~where))
-
-
-def without_pandas() -> None:
-    """Spare this process pandas, which no stage uses. Where it is installed (the app's extra brings it), pyarrow
-    imports it at the first conversion, to see whether it was handed something of it: a third of a CPU second each time.
-
-    To be called by a program, not a library: `import pandas` fails from here on, as if it were not installed.
-    """
-    sys.meta_path.insert(0, _NoPandas())
-
-
-class _NoPandas(MetaPathFinder, Loader):
-    """Finds pandas, and cannot load it. (None in sys.modules Cython, and so pyarrow, takes for the module; PyTorch asks
-    where pandas is, and expects an answer.)"""
-
-    def find_spec(self, fullname: str, path: object, target: object = None) -> ModuleSpec | None:
-        return ModuleSpec(fullname, self) if fullname == "pandas" else None
-
-    def create_module(self, spec: ModuleSpec) -> NoReturn:
-        raise ModuleNotFoundError(f"No module named {spec.name!r}", name=spec.name)
 
 
 def check_same_rows(a: pa.Table, b: pa.Table) -> None:

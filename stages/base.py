@@ -4,6 +4,8 @@ python stages/base.py reference    what curation judges faces by  → build/refe
 python stages/base.py base         where training starts          → build/base, build/seen.parquet
 """
 
+from castline.stage import stage
+
 import json
 import sys
 from pathlib import Path
@@ -13,7 +15,7 @@ from castline.bundle import MEMORY, read_bundle
 from castline.embedding.base_settings import BaseModelSettings, LicenceSettings
 from castline.embedding.entries import check_licence
 from castline.embedding.onnx_model import ONNX
-from castline.errors import ConfigError, exits_cleanly
+from castline.errors import ConfigError
 from castline.forgetting.register import ForgottenSettings, read_register
 from castline.training.settings import TrainingSettings
 from castline.training.unlearn import unlearn
@@ -21,7 +23,7 @@ from castline.training.unlearn import unlearn
 BUILD = Path("build")
 
 
-@exits_cleanly
+@stage
 def main(role: str) -> None:
     section = "reference_model" if role == "reference" else "base_model"
     settings = params.read(section, BaseModelSettings)
@@ -70,5 +72,4 @@ def main(role: str) -> None:
 
 
 if __name__ == "__main__":
-    tables.without_pandas()
     main(sys.argv[1])

@@ -1,5 +1,7 @@
 """The base model in; files for other runtimes out, and what each of them makes of the faces that it is measured on."""
 
+from castline.stage import stage
+
 import json
 import shutil
 import tempfile
@@ -15,7 +17,6 @@ from castline.embedding.base_settings import BaseModelSettings
 from castline.embedding.crops import Crops
 from castline.embedding.feature_tables import fingerprint
 from castline.embedding.onnx_model import ONNX
-from castline.errors import exits_cleanly
 from castline.export.run import likeness, opened, run
 from castline.export.settings import ExportSettings
 from castline.photos.batches import DataSettings
@@ -26,7 +27,7 @@ KEY = ["batch", "photo", "face"]
 TIMED = 20
 
 
-@exits_cleanly
+@stage
 def main() -> None:
     settings = params.read("export", ExportSettings)
     batches = params.read("data", DataSettings).read
@@ -119,5 +120,4 @@ def converted(folder: Path, settings: ExportSettings, train: Crops, rows: pa.Tab
 
 
 if __name__ == "__main__":
-    tables.without_pandas()
     main()

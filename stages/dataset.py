@@ -1,5 +1,7 @@
 """All faces and labels in; the dataset out: whose face each is, kept or not and why, which side of the split."""
 
+from castline.stage import stage
+
 import shlex
 from collections import Counter
 from collections.abc import Collection
@@ -18,7 +20,7 @@ from castline.curation.registration import SIDE, inside_of, likeness, picture_of
 from castline.curation.settings import CurationSettings, SplitSettings
 from castline.curation.sources import read_shoots, read_sources
 from castline.curation.wrong_labels import REASON, two_people
-from castline.errors import DataError, exits_cleanly
+from castline.errors import DataError
 from castline.faces.quality import Quality
 from castline.forgetting.register import read_register
 from castline.labels.gather import COLUMNS, Heard, hear
@@ -30,7 +32,7 @@ QUALITY = ["eye_distance", "sharpness", "brightness", "contrast", "yaw", "roll"]
 REVIEW, SOURCES = Path("labels/review.json"), Path("labels/sources.csv")
 
 
-@exits_cleanly
+@stage
 def main() -> None:
     batches = params.read("data", DataSettings).read
     curation, labels = params.read("curation", CurationSettings), params.read("labels", LabelsSettings)
@@ -157,5 +159,4 @@ def unfit(path: Path, keys: Collection[tuple[str, object]], what: str) -> None:
 
 
 if __name__ == "__main__":
-    tables.without_pandas()
     main()

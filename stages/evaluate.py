@@ -1,5 +1,7 @@
 """The model and its test faces in; metrics, curves, tables and the report out."""
 
+from castline.stage import stage
+
 import json
 from collections import Counter
 from dataclasses import replace
@@ -11,7 +13,7 @@ import pyarrow as pa
 
 from castline import params, tables
 from castline.bundle import FOLDS, HEAD, MEMORY
-from castline.errors import DataError, exits_cleanly
+from castline.errors import DataError
 from castline.evaluation import plots
 from castline.evaluation.changes import Changes, changes_between
 from castline.evaluation.groups import CONDITIONS, Grouping, PeopleFile, by_condition, by_people, read_people
@@ -40,7 +42,7 @@ TOLD = [f"reports/{name}" for name in (
 )]  # fmt: skip
 
 
-@exits_cleanly
+@stage
 @tracked("evaluate", *TOLD)
 def main() -> None:
     batches = params.read("data", DataSettings).read
@@ -224,5 +226,4 @@ def mistakes(evaluation: Evaluation, tested: list[dict[str, str]], found: Found)
 
 
 if __name__ == "__main__":
-    tables.without_pandas()
     main()

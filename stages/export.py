@@ -1,5 +1,7 @@
 """The model in; the bundle out: each file is let in only if it does on the test faces as PyTorch does."""
 
+from castline.stage import stage
+
 import json
 import platform
 import shutil
@@ -13,7 +15,6 @@ from typing import Any
 import castline
 from castline import params, tables
 from castline.bundle import FOLDS, HEAD, MEMORY, Bundle, BundledFile, write_bundle
-from castline.errors import exits_cleanly
 from castline.evaluation.identification import Identification
 from castline.evaluation.settings import OpenSetSettings
 from castline.export.gate import FileReport, check, measure, table
@@ -32,7 +33,7 @@ BUNDLE = Path("models/recognizer")
 AROUND = ("tracking", "orchestrator")  # sections that say who is told and where it runs: no part of what is made
 
 
-@exits_cleanly
+@stage
 @tracked("export", "reports/export.json")
 def main() -> None:
     settings = params.read("export", ExportSettings)
@@ -139,5 +140,4 @@ def provenance(base: dict[str, Any], scorer: Scorer, test_faces: int, int8: Any)
 
 
 if __name__ == "__main__":
-    tables.without_pandas()
     main()

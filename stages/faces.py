@@ -3,13 +3,15 @@
 python stages/faces.py BATCH
 """
 
+from castline.stage import stage
+
 import sys
 from collections import Counter
 from pathlib import Path
 
 from castline import machine
 from castline.bars import counted
-from castline.errors import DataError, exits_cleanly
+from castline.errors import DataError
 from castline.faces.detection import DetectorSettings
 from castline.faces.extract import extract
 from castline.forgetting.register import ForgottenSettings, read_register
@@ -17,12 +19,11 @@ from castline.photos.batches import DataSettings, check_batches, check_name, wal
 from castline.photos.decode import PhotoSettings
 
 
-@exits_cleanly
+@stage
 def main(batch: str) -> None:
     # Not above: each worker process imports this file anew, and needs none of them.
     from castline import params, tables
 
-    tables.without_pandas()
     photos = params.read("photos", PhotoSettings)
     detector = params.read("detector", DetectorSettings)
     folder = Path("data", check_name(batch))

@@ -5,16 +5,17 @@ python stages/features.py reference BATCH    by the reference model → build/em
 python stages/features.py base BATCH         by the base model      → build/features/BATCH.parquet
 """
 
+from castline.stage import stage
+
 import sys
 from pathlib import Path
 
-from castline import params, tables
+from castline import params
 from castline.embedding.augment_settings import AugmentationSettings
 from castline.embedding.feature_tables import write_features
-from castline.errors import exits_cleanly
 
 
-@exits_cleanly
+@stage
 def main(role: str, batch: str) -> None:
     embeddings, features = Path(f"build/embeddings/{batch}.parquet"), Path(f"build/features/{batch}.parquet")
     faces = Path(f"build/faces/{batch}.parquet")
@@ -27,5 +28,4 @@ def main(role: str, batch: str) -> None:
 
 
 if __name__ == "__main__":
-    tables.without_pandas()
     main(*sys.argv[1:])

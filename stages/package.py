@@ -1,5 +1,7 @@
 """The bundle in; out comes what devices get: a release, the program, and a recipe for each nucleus of Greengrass."""
 
+from castline.stage import stage
+
 import hashlib
 import json
 import shutil
@@ -9,12 +11,12 @@ from pathlib import Path
 from castline import params
 from castline.edge.package import environment, pack_program, pack_release
 from castline.edge.recipes import REFUSED, PackageSettings, check, json_bytes, recipe, requirements
-from castline.errors import BundleError, ConfigError, DataError, exits_cleanly
+from castline.errors import BundleError, ConfigError, DataError
 
 BUNDLE, BUILD = Path("models/recognizer"), Path("build/edge")
 
 
-@exits_cleanly
+@stage
 def main() -> None:
     settings = params.read("package", PackageSettings)
     BUILD.parent.mkdir(exist_ok=True)

@@ -1,13 +1,11 @@
 """The dataset's features in; a model that names its people out, its memory, and the curves of how it got there."""
 
+from castline.stage import stage
+
 import json
-import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
-
-# Before NumPy is imported: a head is small, threads would wait for each other. The second is for macOS.
-os.environ |= dict.fromkeys(("OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1")
 
 import numpy as np
 
@@ -15,7 +13,7 @@ from castline import params, tables
 from castline.bundle import FOLDS, HEAD, MEMORY
 from castline.embedding.augment_settings import AugmentationSettings
 from castline.embedding.onnx_model import ONNX, OnnxModel
-from castline.errors import ConfigError, exits_cleanly
+from castline.errors import ConfigError
 from castline.photos.batches import DataSettings
 from castline.scoring import Scorer
 from castline.tracking.spool import tracked
@@ -31,7 +29,7 @@ from castline.training.settings import HeadSettings, TrainerSettings, TrainingSe
 BASE, MODEL = Path("build/base"), Path("build/model")
 
 
-@exits_cleanly
+@stage
 @tracked("train", "reports/curves.csv")
 def main() -> None:
     settings = params.read("training", TrainingSettings)
@@ -155,5 +153,4 @@ def summary(examples: Examples, train: Part, val: Part, fitted: Fitted, pace: fl
 
 
 if __name__ == "__main__":
-    tables.without_pandas()
     main()

@@ -1,6 +1,7 @@
 """The rules that hold the house up: which way imports run, what may be heavy, and what each stage depends on."""
 
 import ast
+import os
 import subprocess
 import sys
 from functools import cache
@@ -15,12 +16,14 @@ from castline.schema import SECTIONS
 from castline.versions.facts import SHAPING
 
 ROOT = Path(__file__).parents[1]
-# No result depends on these: how a failure is said, how far it is, how many processors there are, who is told of a run.
+# No result depends on these: how a failure is said, how far it is, how many processors there are, how a stage starts,
+# who is told of a run.
 NEUTRAL = {
     "castline/bars.py",
     "castline/errors.py",
     "castline/machine.py",
     "castline/progress.py",
+    "castline/stage.py",
     "castline/tracking/settings.py",
     "castline/tracking/spool.py",
 }
@@ -170,14 +173,33 @@ def test_a_stage_depends_on_the_params_it_reads(name: str) -> None:
 
 @pytest.mark.parametrize("script", sorted((ROOT / "stages").glob("*.py")), ids=lambda path: path.stem)
 def test_no_stage_waits_for_what_it_may_not_need(script: Path) -> None:
-    """Each that has tables says so, as a program: imported, as workers and tests import it, it changes nothing. PyTorch
-    is for those that make or tune a base model, when they do; tqdm for terminals."""
-    text = script.read_text()
-    assert ("tables.without_pandas()" in text) == ("tables" in text)
+    """PyTorch is for those that make or tune a base model, when they do; tqdm for terminals; pandas for none."""
+    assert "\n@stage\n" in script.read_text()
     heavy = {"pandas", "torch", "tqdm"}
     code = f"import sys; sys.path[0] = 'stages'; import {script.stem}; print(*sorted({heavy} & set(sys.modules)))"
     done = run(sys.executable, "-c", code)
     assert done.returncode == 0 and done.stdout.strip() == "", done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "stages").glob("*.py")), ids=lambda path: path.stem)
+def test_the_frame_of_a_stage_stands_before_all_that_may_import_numpy(script: Path) -> None:
+    first = next(node for node in ast.parse(script.read_text()).body if isinstance(node, ast.Import | ast.ImportFrom))
+    assert ast.unparse(first) == "from castline.stage import stage"
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="where Linux lists a process's threads")
+@pytest.mark.parametrize("threads", [None, "2"])
+def test_a_stages_linear_algebra_has_one_thread_and_programs_that_it_starts_their_own(threads: str | None) -> None:
+    names = ("OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+    code = f"""
+import os, castline.stage, numpy as np
+np.ones((500, 500), np.float32) @ np.ones((500, 500), np.float32)
+print(len(os.listdir("/proc/self/task")), *map(os.environ.get, {names}))
+"""
+    known = {name: value for name, value in os.environ.items() if name not in (*names, "OMP_NUM_THREADS")}
+    environment = known | ({} if threads is None else dict.fromkeys(names, threads))
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, env=environment)
+    assert done.stdout.split() == ["1", str(threads), str(threads)], done.stdout + done.stderr
 
 
 def test_tables_are_the_same_without_pandas(tmp_path: Path) -> None:
@@ -186,9 +208,9 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 import numpy as np, pyarrow as pa
-from castline import tables
+from castline import stage, tables
 if sys.argv[2] == "without":
-    tables.without_pandas()
+    stage.without_pandas()
     find_spec("pandas")  # as PyTorch does: it does not expect an error
 numbers = np.arange(6, dtype=np.float32).reshape(2, 3)
 rows = [{"batch": "b", "photo": "p", "reason": None, "detail": ""}]

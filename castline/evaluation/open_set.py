@@ -9,6 +9,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,15 +48,14 @@ class OperatingPoint:
     """The threshold for one FPIR, and what it costs the cast.
 
     fpir: asked for. threshold: named is what reaches it. tpir: share of the cast's test faces that are named right.
-    tpir_interval: 95 %, by the bootstrap over people. measured_fpir: on impostors that the threshold was not fitted to:
-    fitted to half of the people, measured on the other half, and the other way round; None where half is too few.
-    All None, and `refusal` says how many are needed, where there are too few impostors to say.
+    measured_fpir: on impostors that the threshold was not fitted to: fitted to half of the people, measured on the
+    other half, and the other way round; None where half is too few. All None, and `refusal` says how many are needed,
+    where there are too few impostors to say.
     """
 
     fpir: float
     threshold: float | None = None
     tpir: float | None = None
-    tpir_interval: tuple[float, float] | None = None
     measured_fpir: float | None = None
     refusal: str = ""
 
@@ -64,20 +64,42 @@ class OperatingPoint:
 class OpenSet:
     """How one statistic tells the cast from strangers.
 
+    statistic: (N,) float, of the cast's faces. right: (N,), named right if they are named. people: N, whose they are.
     points: one for each FPIR that was asked for. fpir, tpir: (T,) float64, the curve, strictest threshold first.
     """
 
+    statistic: NDArray[np.floating]
+    right: NDArray[np.bool_]
+    people: Sequence[str]
+    impostors: Impostors
     points: tuple[OperatingPoint, ...]
     fpir: NDArray[np.float64]
     tpir: NDArray[np.float64]
-    genuine_faces: int
-    impostor_faces: int
-    impostor_people: int
-    source: str
 
     def at(self, fpir: float) -> OperatingPoint:
         """The point for an FPIR that was asked for."""
         return next(point for point in self.points if point.fpir == fpir)
+
+    def interval(self, fpir: float) -> tuple[float, float] | None:
+        """Where the TPIR at an FPIR that was asked for lies in 95 of 100 samples of other people, strangers and cast
+        alike, drawn from these (the bootstrap over people); None where there is none."""
+        if self.at(fpir).tpir is None:
+            return None
+        highest, so_far, faces = self._samples
+        allowed = np.maximum(np.floor(fpir * (so_far[:, -1:] + 1) + 1e-9), 1)
+        thresholds = highest[(so_far < allowed).sum(1)]  # (R,)
+        named = self.right & (self.statistic > thresholds[:, None])
+        low, high = np.percentile((faces * named).sum(1) / faces.sum(1), [2.5, 97.5])
+        return float(low), float(high)
+
+    @cached_property
+    def _samples(self) -> tuple[NDArray[np.floating], NDArray[np.int64], NDArray[np.int64]]:
+        """The impostors' statistic, highest first, (M,); how many faces each of R samples has of the first 1, 2 ... M
+        of them, (R, M); and how often it has each of the cast's, (R, N)."""
+        random = np.random.default_rng(0)
+        order = np.argsort(-self.impostors.statistic, kind="stable")
+        drawn = _drawn(self.impostors.people, random)[:, order]
+        return self.impostors.statistic[order], np.cumsum(drawn, axis=1), _drawn(self.people, random)
 
 
 def needed_faces(fpir: float) -> int:
@@ -109,13 +131,13 @@ def open_set(
     impostors = replace(impostors, statistic=impostors.statistic.astype(np.float64))
     fpir, tpir = _curve(statistic, right, impostors.statistic)
     return OpenSet(
-        points=tuple(_point(rate, statistic, right, people, impostors) for rate in dict.fromkeys(fpirs)),
+        statistic=statistic,
+        right=right,
+        people=people,
+        impostors=impostors,
+        points=tuple(_point(rate, statistic, right, impostors) for rate in dict.fromkeys(fpirs)),
         fpir=fpir,
         tpir=tpir,
-        genuine_faces=len(statistic),
-        impostor_faces=len(impostors.statistic),
-        impostor_people=impostors.count,
-        source=impostors.source,
     )
 
 
@@ -123,7 +145,6 @@ def _point(
     rate: float,
     statistic: NDArray[np.floating],
     right: NDArray[np.bool_],
-    people: Sequence[str],
     impostors: Impostors,
 ) -> OperatingPoint:
     threshold = _threshold(impostors.statistic, rate)
@@ -139,7 +160,6 @@ def _point(
         rate,
         threshold,
         float(named.mean()) if len(named) else None,
-        _interval(rate, statistic, right, people, impostors) if len(named) else None,
         _measured(rate, impostors),
     )
 
@@ -164,27 +184,6 @@ def _measured(rate: float, impostors: Impostors) -> float | None:
             return None
         passed += int((impostors.statistic[other] >= threshold).sum())
     return passed / len(names)
-
-
-def _interval(
-    rate: float,
-    statistic: NDArray[np.floating],
-    right: NDArray[np.bool_],
-    people: Sequence[str],
-    impostors: Impostors,
-) -> tuple[float, float]:
-    """Where the TPIR lies in 95 of 100 samples of other people, strangers and cast alike, drawn from these."""
-    random = np.random.default_rng(0)
-    order = np.argsort(-impostors.statistic, kind="stable")
-    highest = impostors.statistic[order]
-    drawn = _drawn(impostors.people, random)[:, order]  # (R, M): how often each face is in each sample
-    so_far = np.cumsum(drawn, axis=1)
-    allowed = np.maximum(np.floor(rate * (so_far[:, -1:] + 1) + 1e-9), 1)
-    thresholds = highest[(so_far < allowed).sum(1)]  # (R,)
-    faces = _drawn(people, random)  # (R, N)
-    named = right & (statistic > thresholds[:, None])
-    low, high = np.percentile((faces * named).sum(1) / faces.sum(1), [2.5, 97.5])
-    return float(low), float(high)
 
 
 def _drawn(people: Sequence[str], random: np.random.Generator) -> NDArray[np.int64]:

@@ -199,7 +199,7 @@ def open_set_svg(curves: Mapping[str, OpenSet], point: tuple[float, float] | Non
     for (name, curve), colour in zip(curves.items(), (BLUE, ORANGE, GREEN), strict=False):
         seen = curve.fpir > 0
         # What one face of theirs decides is no rate, and a curve of thousands of steps is no better for them.
-        far = np.geomspace(1 / max(2, curve.impostor_faces), 1.0, 120)
+        far = np.geomspace(1 / max(2, len(curve.impostors.statistic)), 1.0, 120)
         if not seen.any():
             continue
         heights = curve.tpir[np.searchsorted(curve.fpir, far * (1 + 1e-12), side="right") - 1]

@@ -67,7 +67,7 @@ def test_the_rate_is_measured_on_people_whom_the_threshold_was_not_fitted_to() -
     # One half passes for the cast, the other never: fitted to either, the other is at 0 or at 1.
     names = [f"stranger {i % 100}" for i in range(2000)]
     first = open_set(cast(), RIGHT, NAMES, impostors(2000, 100), [0.05])
-    assert first.impostor_people == len(set(names)) and first.impostor_faces == 2000
+    assert first.impostors.count == len(set(names)) and len(first.impostors.statistic) == 2000
 
 
 def test_the_curve_starts_at_no_impostor_and_ends_at_all() -> None:
@@ -81,7 +81,7 @@ def test_an_interval_over_people_is_wider_than_one_person_makes_it() -> None:
     strong = np.where(np.arange(200) % 4 == 0, -5, 5).astype(np.float32)  # one of four is never recognised
     widths = []
     for names in ([f"{i % 4}" for i in range(200)], [f"{i}" for i in range(200)]):
-        low, high = open_set(strong, RIGHT, names, impostors(500), [0.01]).at(0.01).tpir_interval or (0, 0)
+        low, high = open_set(strong, RIGHT, names, impostors(500), [0.01]).interval(0.01) or (0, 0)
         assert low <= 0.75 <= high
         widths.append(high - low)
     assert widths[0] > 2 * widths[1] > 0
@@ -140,17 +140,17 @@ def identification(strangers: int, frozen: bool = True, folds: tuple[Scorer, ...
 
 def test_strangers_are_enough_where_there_are_enough() -> None:
     found = identification(120).by_similarity
-    assert (found.impostor_faces, found.impostor_people) == (120, 120)
-    assert found.source == "120 faces of 120 people in _strangers"
+    assert (len(found.impostors.statistic), found.impostors.count) == (120, 120)
+    assert found.impostors.source == "120 faces of 120 people in _strangers"
 
 
 def test_people_are_held_out_in_turn_where_strangers_are_few() -> None:
     few = identification(5)
-    assert (few.by_similarity.impostor_faces, few.by_similarity.impostor_people) == (125, 17)
+    assert (len(few.by_similarity.impostors.statistic), few.by_similarity.impostors.count) == (125, 17)
     own = few.similarities[np.arange(120), few.truth[:120]]
     left_out = few._left_out_similarity()[:120]
     assert (own > left_out).mean() > 0.95, "without themselves in the gallery they are like nobody"
-    assert few.by_confidence.impostor_faces == 5, "no head was trained without them"
+    assert len(few.by_confidence.impostors.statistic) == 5, "no head was trained without them"
     point = few.by_similarity.at(0.01)
     assert point.tpir is not None and point.tpir > 0.9
 
@@ -165,10 +165,10 @@ def test_confidence_of_strangers_comes_from_heads_that_do_not_know_them() -> Non
             Scorer(tuple(model.people[i] for i in kept), {}, model.mean, model.factor, gallery, np.zeros(8, np.float32))
         )
     found = identification(0, folds=tuple(folds)).by_confidence
-    assert (found.impostor_faces, found.impostor_people) == (120, 12)
+    assert (len(found.impostors.statistic), found.impostors.count) == (120, 12)
 
 
 def test_a_tuned_base_model_knows_its_people() -> None:
     found = identification(5, frozen=False).by_similarity
-    assert found.impostor_faces == 5 and "tuned" in found.source
+    assert len(found.impostors.statistic) == 5 and "tuned" in found.impostors.source
     assert found.at(0.01).threshold is None

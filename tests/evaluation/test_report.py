@@ -281,10 +281,10 @@ def test_strangers_are_told_in_plain_words_and_with_every_figure() -> None:
     assert page.words.count(strangers_in_plain_words(point)) == 2, "at the top, and in its section"
     assert "named right and not called unknown" in page.words
     assert f"{point.threshold:.4g}" in page.words
-    assert measured.chosen.source in page.words
+    assert measured.chosen.impostors.source in page.words
     for quoted in measured.chosen.points:
         assert (percent(quoted.tpir) if quoted.tpir is not None else quoted.refusal) in page.words
-    low, high = point.tpir_interval or (0, 0)
+    low, high = measured.chosen.interval(0.01) or (0, 0)
     assert f"{100 * low:.0f}–{100 * high:.0f} %" in page.words
     assert measured.by_confidence.points[0].refusal in page.words, "no folds: nothing is known of strangers' confidence"
 

@@ -43,7 +43,7 @@ def test_percent_never_rounds_a_mistake_away(share: float | None, says: str) -> 
     ],
 )
 def test_strangers_in_plain_words(tpir: float, fpir: float, says: str) -> None:
-    assert says in strangers_in_plain_words(OperatingPoint(fpir, 0.5, tpir, (0.5, 1.0)))
+    assert says in strangers_in_plain_words(OperatingPoint(fpir, 0.5, tpir))
 
 
 @pytest.mark.parametrize("share", [0.0, 1e-7, 1e-4, 0.004, 0.5, 0.996, 0.99999, 1.0])
