@@ -18,18 +18,18 @@ from record import command_line, record
 
 from castline import machine, params
 from castline.embedding.base_models import build
-from castline.embedding.base_settings import BaseModelSettings
+from castline.embedding.base_settings import ONNX, BaseModelSettings
 from castline.embedding.crops import Crops
 from castline.embedding.features import embed
 from castline.embedding.onnx import export_base
-from castline.embedding.onnx_model import ONNX, OnnxModel
+from castline.embedding.onnx_model import OnnxModel
 from castline.export.run import likeness, opened, run
 from castline.export.settings import INT8_WAYS
 from castline.export.tflite import export
-from castline.faces.detection import DetectorSettings
 from castline.faces.extract import extract
+from castline.faces.settings import DetectorSettings
 from castline.photos.batches import walk
-from castline.photos.decode import PhotoSettings
+from castline.photos.settings import PhotoSettings
 
 ROOT = Path(__file__).parents[1]
 

@@ -18,15 +18,15 @@ from tqdm import tqdm
 
 from castline import machine, params
 from castline.embedding.base_models import build
-from castline.embedding.base_settings import BaseModelSettings
+from castline.embedding.base_settings import ONNX, BaseModelSettings
 from castline.embedding.features import embed
 from castline.embedding.onnx import export_base
-from castline.embedding.onnx_model import ONNX, OnnxModel
+from castline.embedding.onnx_model import OnnxModel
 from castline.evaluation.measures import verification_roc
-from castline.faces.detection import DetectorSettings
 from castline.faces.extract import extract
+from castline.faces.settings import DetectorSettings
 from castline.photos.batches import Entry
-from castline.photos.decode import PhotoSettings
+from castline.photos.settings import PhotoSettings
 
 ROOT = Path(__file__).parents[1]
 

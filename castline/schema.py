@@ -12,11 +12,11 @@ from castline.embedding.entries import check_licence
 from castline.errors import ConfigError
 from castline.evaluation.settings import OpenSetSettings, ReportSettings
 from castline.export.settings import ExportSettings
-from castline.faces.detection import DetectorSettings
+from castline.faces.settings import DetectorSettings
 from castline.forgetting.register import ForgottenSettings
 from castline.labels.settings import LabelsSettings
 from castline.photos.batches import DataSettings
-from castline.photos.decode import PhotoSettings
+from castline.photos.settings import PhotoSettings
 from castline.tracking.settings import TrackingSettings
 from castline.training.settings import HeadSettings, TrainerSettings, TrainingSettings
 

@@ -31,11 +31,11 @@ from safetensors.torch import save_file
 from castline import params, tables
 from castline.curation.choose import centred
 from castline.embedding import base_models
-from castline.embedding.base_settings import BaseModelSettings
+from castline.embedding.base_settings import ONNX, BaseModelSettings
 from castline.embedding.entries import read_entries
 from castline.embedding.features import embed
 from castline.embedding.onnx import export_base
-from castline.embedding.onnx_model import ONNX, OnnxModel
+from castline.embedding.onnx_model import OnnxModel
 from castline.evaluation.measures import verification_roc
 from castline.evaluation.plots import roc_svg
 from castline.photos.batches import DataSettings

@@ -12,9 +12,8 @@ from pathlib import Path
 
 from castline import params, released, tables
 from castline.bundle import MEMORY, read_bundle
-from castline.embedding.base_settings import BaseModelSettings, LicenceSettings
+from castline.embedding.base_settings import ONNX, BaseModelSettings, LicenceSettings
 from castline.embedding.entries import check_licence
-from castline.embedding.onnx_model import ONNX
 from castline.errors import ConfigError
 from castline.forgetting.register import ForgottenSettings, read_register
 from castline.training.settings import TrainingSettings

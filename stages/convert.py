@@ -13,10 +13,9 @@ import pyarrow as pa
 
 from castline import params, tables
 from castline.bundle import MEMORY, read_bundle
-from castline.embedding.base_settings import BaseModelSettings
+from castline.embedding.base_settings import ONNX, BaseModelSettings
 from castline.embedding.crops import Crops
 from castline.embedding.feature_tables import fingerprint
-from castline.embedding.onnx_model import ONNX
 from castline.export.run import likeness, opened, run
 from castline.export.settings import ExportSettings
 from castline.photos.batches import DataSettings

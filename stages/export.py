@@ -19,10 +19,10 @@ from castline.evaluation.identification import Identification
 from castline.evaluation.settings import OpenSetSettings
 from castline.export.gate import FileReport, check, measure, table
 from castline.export.settings import ExportSettings
-from castline.faces.detection import DetectorSettings
 from castline.faces.detectors import detector_file
+from castline.faces.settings import DetectorSettings
 from castline.metrics import write_metrics
-from castline.photos.decode import PhotoSettings
+from castline.photos.settings import PhotoSettings
 from castline.scoring import Scorer
 from castline.tracking.spool import tracked
 from castline.training.memory import probed

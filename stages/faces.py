@@ -12,11 +12,11 @@ from pathlib import Path
 from castline import machine
 from castline.bars import counted
 from castline.errors import DataError
-from castline.faces.detection import DetectorSettings
 from castline.faces.extract import extract
+from castline.faces.settings import DetectorSettings
 from castline.forgetting.register import ForgottenSettings, read_register
 from castline.photos.batches import DataSettings, check_batches, check_name, walk
-from castline.photos.decode import PhotoSettings
+from castline.photos.settings import PhotoSettings
 
 
 @stage

@@ -14,7 +14,8 @@ from castline.edge.links import Link, LinkDown, NotAllowed
 from castline.edge.message import SeenFace
 from castline.edge.program import Program
 from castline.edge.settings import Settings, parse
-from castline.photos.decode import Photo, PhotoSettings
+from castline.photos.decode import Photo
+from castline.photos.settings import PhotoSettings
 
 ROOT = Path(__file__).parents[1]
 

@@ -18,9 +18,9 @@ from sample_faces import sample_chips
 from castline.bundle import HEAD, Bundle, BundledFile, write_bundle
 from castline.edge.manifest import MANIFEST, Manifest, Packed
 from castline.faces.align import crop
-from castline.faces.detection import DetectorSettings
 from castline.faces.detectors import detector_file
-from castline.photos.decode import PhotoSettings
+from castline.faces.settings import DetectorSettings
+from castline.photos.settings import PhotoSettings
 from castline.runtime.tflite import TFLiteModel
 from castline.scoring import Scorer
 

@@ -15,9 +15,9 @@ from castline import params
 from castline.embedding import base_models
 from castline.embedding.base_settings import BaseModelSettings
 from castline.embedding.crops import Crops
-from castline.faces.detection import DetectorSettings
 from castline.faces.detectors import build
-from castline.photos.decode import PhotoSettings
+from castline.faces.settings import DetectorSettings
+from castline.photos.settings import PhotoSettings
 from castline.runtime import Cast, Recognizer
 from castline.scoring import Scorer
 

@@ -13,7 +13,8 @@ from PIL import Image
 from projects import ROOT, copy, make_project, run
 
 from castline import tables
-from castline.photos.decode import PhotoSettings, decode
+from castline.photos.decode import decode
+from castline.photos.settings import PhotoSettings
 
 pytestmark = pytest.mark.slow
 

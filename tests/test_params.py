@@ -9,7 +9,7 @@ from castline import params, project, schema
 from castline.errors import CastlineError, ConfigError
 from castline.evaluation.settings import ReportSettings
 from castline.export.settings import Allowance, ExportSettings
-from castline.faces.detection import DetectorSettings
+from castline.faces.settings import DetectorSettings
 from castline.versions.tags import last_version
 
 ROOT = Path(__file__).parents[1]

@@ -87,6 +87,10 @@ def test_light_modules_stay_light(module: str) -> None:
     assert not imported_by(module) & {"torch", "tensorflow", "cv2", "onnx", "pytorch_lightning", "timm"}
 
 
+def test_settings_are_composed_and_checked_without_what_takes_longer_to_import_than_that() -> None:
+    assert not imported_by("castline.schema") & {"numpy", "PIL", "pyarrow", "onnxruntime"}
+
+
 @pytest.mark.parametrize(
     "module",
     [

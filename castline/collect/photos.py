@@ -16,8 +16,9 @@ from castline.collect.cast import Person, folders_of
 from castline.collect.polite import Polite, Refused
 from castline.collect.wikimedia import TYPES, WIKIMEDIA, Found, Picture, Sites, files_of, look_up, picture_of
 from castline.photos.batches import check_name
-from castline.photos.decode import PhotoSettings, Rejected, decode
+from castline.photos.decode import Rejected, decode
 from castline.photos.origins import COLUMNS, MANIFESTS, Origin, read_origins
+from castline.photos.settings import PhotoSettings
 
 __all__ = ["CONSENT", "MANIFESTS", "Collected", "collect_photos"]
 

@@ -10,7 +10,8 @@ from castline.bundle import read_bundle
 from castline.edge.message import SeenFace
 from castline.edge.settings import Settings
 from castline.errors import BundleError
-from castline.photos.decode import Photo, PhotoSettings
+from castline.photos.decode import Photo
+from castline.photos.settings import PhotoSettings
 from castline.runtime import Recognizer
 from castline.weights import sha256_of
 

@@ -25,7 +25,7 @@ from castline.edge.slot import Slot
 from castline.edge.sources import Backoff, Source, open_source
 from castline.edge.spool import Spool
 from castline.errors import CastlineError
-from castline.photos.decode import PhotoSettings
+from castline.photos.settings import PhotoSettings
 
 __all__ = ["Program", "Releases"]
 

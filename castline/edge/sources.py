@@ -15,7 +15,8 @@ from typing import Any, Protocol
 
 from castline.edge.settings import Settings, without_password
 from castline.errors import DataError, optional_import
-from castline.photos.decode import Photo, PhotoSettings, Rejected, decode, read
+from castline.photos.decode import Photo, Rejected, decode, read
+from castline.photos.settings import PhotoSettings
 from castline.runtime.video import Video, upright
 
 __all__ = ["Backoff", "Camera", "Directory", "Frame", "Image", "Source", "VideoFile", "open_source"]

@@ -5,13 +5,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from castline.errors import ConfigError
-from castline.faces.align import TEMPLATES
 
-__all__ = ["BaseModelSettings", "LicenceSettings"]
+__all__ = ["ONNX", "BaseModelSettings", "LicenceSettings"]
+
+ONNX = "model.onnx"  # the base model for ONNX Runtime, beside base.safetensors and base.json
 
 _CHOICES: dict[str, tuple[str, ...]] = {
     "source": ("packaged", "timm", "hf_hub", "file"),
-    "template": tuple(TEMPLATES),
+    "template": ("dlib", "arcface", "head"),
     "commercial_ok": ("yes", "no", "unknown"),
     "pool": ("", "flatten"),
     "metric": ("cosine", "euclidean"),

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from castline import tables
 from castline.embedding.augment_settings import AugmentationSettings
-from castline.embedding.base_settings import BaseModelSettings
-from castline.embedding.onnx_model import ONNX, OnnxModel
+from castline.embedding.base_settings import ONNX, BaseModelSettings
+from castline.embedding.onnx_model import OnnxModel
 from castline.errors import WeightsError
 
 __all__ = ["fingerprint", "write_features"]

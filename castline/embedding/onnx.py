@@ -11,7 +11,8 @@ import torch
 from onnx.checker import ValidationError
 from torch import Tensor, nn
 
-from castline.embedding.onnx_model import ONNX, OnnxModel
+from castline.embedding.base_settings import ONNX
+from castline.embedding.onnx_model import OnnxModel
 from castline.errors import CastlineError
 
 __all__ = ["export_base", "export_onnx"]

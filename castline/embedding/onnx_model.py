@@ -8,9 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ONNX", "OnnxModel"]
-
-ONNX = "model.onnx"  # beside base.safetensors and base.json
+__all__ = ["OnnxModel"]
 
 
 class OnnxModel:

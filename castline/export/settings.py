@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from castline.embedding.onnx_model import ONNX
+from castline.embedding.base_settings import ONNX
 from castline.errors import ConfigError
 
 __all__ = ["FILES", "FORMATS", "INT8_WAYS", "Allowance", "ExportSettings"]

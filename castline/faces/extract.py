@@ -16,13 +16,15 @@ from PIL import Image
 
 from castline.errors import CastlineError
 from castline.faces.align import align
-from castline.faces.detection import Detector, DetectorSettings
+from castline.faces.detection import Detector
 from castline.faces.detectors import build
 from castline.faces.find import find_faces
 from castline.faces.hashing import hash_of
 from castline.faces.quality import quality_of
+from castline.faces.settings import DetectorSettings
 from castline.photos.batches import Entry
-from castline.photos.decode import PhotoSettings, Rejected, decode, read
+from castline.photos.decode import Rejected, decode, read
+from castline.photos.settings import PhotoSettings
 
 __all__ = ["Extracted", "extract", "extract_photo"]
 

@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from castline.faces.boxes import nms
-from castline.faces.detection import Detections, Detector, DetectorSettings
+from castline.faces.detection import Detections, Detector
+from castline.faces.settings import DetectorSettings
 
 __all__ = ["find_faces"]
 

@@ -28,7 +28,8 @@ from castline.labels.form import FACES_CONFIG, PERSON, STRANGER, UNNAMED
 from castline.labels.gather import COLUMNS, hear
 from castline.labels.settings import LabelsSettings
 from castline.photos.batches import DataSettings, check_name, label_of, walk
-from castline.photos.decode import PhotoSettings, Rejected, decode, read
+from castline.photos.decode import Rejected, decode, read
+from castline.photos.settings import PhotoSettings
 from castline.runtime import Name
 
 __all__ = [

@@ -12,10 +12,12 @@ from PIL import Image
 from castline.bundle import HEAD, checked, read_bundle
 from castline.errors import BundleError, DataError
 from castline.faces.align import align, crop
-from castline.faces.detection import Detections, DetectorSettings
+from castline.faces.detection import Detections
 from castline.faces.detectors import build
 from castline.faces.find import find_faces
-from castline.photos.decode import Photo, PhotoSettings, Rejected, decode, read
+from castline.faces.settings import DetectorSettings
+from castline.photos.decode import Photo, Rejected, decode, read
+from castline.photos.settings import PhotoSettings
 from castline.runtime.cast import Cast, Name, measured
 from castline.runtime.tflite import TFLiteModel
 

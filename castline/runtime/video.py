@@ -9,7 +9,8 @@ from typing import Any
 from PIL import Image
 
 from castline.errors import ConfigError, DataError, optional_import
-from castline.photos.decode import Photo, PhotoSettings
+from castline.photos.decode import Photo
+from castline.photos.settings import PhotoSettings
 
 __all__ = ["Video", "begins_video", "is_video", "upright", "write_video"]
 

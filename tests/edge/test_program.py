@@ -20,7 +20,8 @@ from castline.edge.message import SeenFace
 from castline.edge.remembered import last_good
 from castline.edge.settings import Settings
 from castline.errors import BundleError, ConfigError
-from castline.photos.decode import Photo, PhotoSettings
+from castline.photos.decode import Photo
+from castline.photos.settings import PhotoSettings
 
 
 def test_a_folder_read_once_is_published_in_order(tmp_path: Path, folder: Path) -> None:

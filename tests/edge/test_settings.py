@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from castline.edge.settings import KEYS, Mqtt, parse, read_file, without_password
 from castline.edge.sources import Camera
 from castline.errors import ConfigError
-from castline.photos.decode import PhotoSettings
+from castline.photos.settings import PhotoSettings
 
 PUBLIC = {  # as a deployment of the public component has it: strings all of them
     "accessControl": {"aws.greengrass.ipc.mqttproxy": {}},

@@ -19,7 +19,7 @@ from test_greengrass import until
 
 from castline.edge.settings import Settings
 from castline.edge.sources import Backoff, Camera, Directory, Frame, Image, Source, VideoFile, open_source
-from castline.photos.decode import PhotoSettings
+from castline.photos.settings import PhotoSettings
 from castline.runtime.video import write_video
 
 PHOTOS = PhotoSettings()

@@ -142,7 +142,7 @@ print(*({{"timm", "torchvision", "huggingface_hub"}} & sys.modules.keys()))
     ("change", "complaint"),
     [
         ({"source": "internet"}, "base_model.source=internet, allowed are packaged"),
-        ({"template": "passport"}, "base_model.template=passport, allowed are dlib, arcface, head"),
+        ({"template": "passport"}, f"base_model.template=passport, allowed are {', '.join(TEMPLATES)}"),
         ({"commercial_ok": "maybe"}, "base_model.commercial_ok=maybe, allowed are yes, no, unknown"),
         ({"mean": (1.0, 2.0)}, "base_model.mean=[1.0, 2.0], wanted are three numbers"),
         ({"std": (1.0, 0.0, 1.0)}, "base_model.std=[1.0, 0.0, 1.0], wanted are three numbers, std above 0"),

@@ -12,10 +12,11 @@ from sample_faces import sample_chips
 from castline import params
 from castline.embedding import base_models
 from castline.embedding.base_models import BaseModel, BaseModelSettings
+from castline.embedding.base_settings import ONNX
 from castline.embedding.crops import Crops, decode
 from castline.embedding.features import embed
 from castline.embedding.onnx import export_base
-from castline.embedding.onnx_model import ONNX, OnnxModel
+from castline.embedding.onnx_model import OnnxModel
 from castline.errors import CastlineError, DataError
 
 CONF = Path(__file__).parents[2] / "conf"

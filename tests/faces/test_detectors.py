@@ -15,8 +15,9 @@ from PIL import Image
 from castline.errors import ConfigError, MissingExtra, WeightsError
 from castline.faces.align import four_points
 from castline.faces.boxes import iou
-from castline.faces.detection import Detections, Detector, DetectorSettings
+from castline.faces.detection import Detections, Detector
 from castline.faces.detectors import NAMES, build, detector_file
+from castline.faces.settings import DetectorSettings
 from castline.weights import packaged_file, sha256_of
 
 # Frontal within 10 degrees, because Haar's cascade knows no others; each another person, in five kinds of light.

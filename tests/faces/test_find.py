@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from castline.faces.boxes import iou
-from castline.faces.detection import Detections, DetectorSettings
+from castline.faces.detection import Detections
 from castline.faces.detectors import build
 from castline.faces.find import find_faces
+from castline.faces.settings import DetectorSettings
 
 PLAIN = DetectorSettings(paddings=(0.0,))
 Box = tuple[float, float, float, float]

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from castline.errors import ConfigError
-from castline.photos.decode import PhotoSettings, Rejected, decode, read
+from castline.photos.decode import Rejected, decode, read
+from castline.photos.settings import PhotoSettings
 
 SETTINGS = PhotoSettings()
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from castline.faces.detection import Detections
-from castline.photos.decode import Photo, PhotoSettings
+from castline.photos.decode import Photo
+from castline.photos.settings import PhotoSettings
 from castline.runtime import Cast, Name, Recognizer, Timeline, watch
 from castline.runtime.appearances import _appearances, name_tracks
 from castline.runtime.tracking import Track

@@ -9,12 +9,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from castline.embedding.base_settings import ONNX
 from castline.embedding.onnx import export_base
-from castline.embedding.onnx_model import ONNX
 from castline.errors import BundleError
 from castline.export.tflite import export
-from castline.faces.detection import DetectorSettings
 from castline.faces.detectors import detector_file
+from castline.faces.settings import DetectorSettings
 from castline.runtime.tflite import TFLiteModel
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from castline import errors
 from castline.errors import ConfigError, DataError, MissingExtra
-from castline.photos.decode import PhotoSettings
+from castline.photos.settings import PhotoSettings
 from castline.runtime.video import Video, is_video, write_video
 
 ROOT = Path(__file__).parents[2]

@@ -9,7 +9,8 @@ haar        OpenCV 4; the baseline of 2001, boxes only
 from pathlib import Path
 
 from castline.errors import ConfigError
-from castline.faces.detection import Detector, DetectorSettings
+from castline.faces.detection import Detector
+from castline.faces.settings import DetectorSettings
 
 __all__ = ["NAMES", "build", "detector_file"]
 

@@ -13,7 +13,8 @@ from PIL import Image
 from castline.errors import WeightsError
 from castline.faces import litert
 from castline.faces.boxes import clusters
-from castline.faces.detection import Detections, DetectorSettings
+from castline.faces.detection import Detections
+from castline.faces.settings import DetectorSettings
 from castline.weights import checked_file, packaged_file
 
 __all__ = ["BlazeFace", "weights"]

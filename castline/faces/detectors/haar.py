@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from castline.errors import MissingExtra, optional_import
 from castline.faces.boxes import nms
-from castline.faces.detection import Detections, DetectorSettings
+from castline.faces.detection import Detections
+from castline.faces.settings import DetectorSettings
 
 __all__ = ["Haar"]
 

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from castline.errors import optional_import
 from castline.faces.boxes import nms
-from castline.faces.detection import Detections, DetectorSettings
+from castline.faces.detection import Detections
+from castline.faces.settings import DetectorSettings
 from castline.weights import packaged_file
 
 __all__ = ["Mtcnn"]

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from castline.errors import WeightsError, optional_import
-from castline.faces.detection import Detections, DetectorSettings
+from castline.faces.detection import Detections
+from castline.faces.settings import DetectorSettings
 from castline.weights import checked_file
 
 __all__ = ["YuNet", "weights"]
