@@ -21,7 +21,7 @@ from castline.export.settings import ExportSettings
 from castline.photos.batches import DataSettings
 from castline.training.memory import to_probe
 
-BUILD, CONVERTED = Path("build"), Path("build/converted")
+BUILD, BASE, CONVERTED = Path("build"), Path("build/base"), Path("build/converted")
 KEY = ["batch", "photo", "face"]
 TIMED = 20
 
@@ -38,14 +38,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=BUILD) as name:
         folder = Path(name, CONVERTED.name)
         folder.mkdir()
-        said = taken_over(folder, settings) or converted(folder, settings, calibrating(batches, base), rows, probes)
+        said = taken_over(settings) or converted(folder, settings, calibrating(batches, base), rows, probes)
+        files = BASE if said["taken_over"] else folder
         columns, latencies = {key: rows.column(key) for key in KEY}, {}
         for format, file in said["files"].items():
             raw = tables.matrix(rows, "feature").reshape(len(rows), base.embedding_size)
             if len(rows) and format == "onnx":  # features were made with it: it is only timed
-                _, latencies[format] = run(opened(folder / file), probes[:TIMED])
+                _, latencies[format] = run(opened(files / file), probes[:TIMED])
             elif len(rows):
-                raw, latencies[format] = run(opened(folder / file), probes)
+                raw, latencies[format] = run(opened(files / file), probes)
             columns[format] = pa.FixedSizeListArray.from_arrays(pa.array(raw.ravel()), base.embedding_size)
         schema = tables.probes_schema(base.embedding_size, list(said["files"]))
         tables.write(folder / "probes.parquet", schema, columns)
@@ -72,16 +73,13 @@ def calibrating(batches: list[str], base: BaseModelSettings) -> Crops:
     return crops(rows.take(pa.array(train, pa.int64())), batches, base)
 
 
-def taken_over(folder: Path, settings: ExportSettings) -> dict[str, Any]:
-    """The files of the version that training started from, if its base model is still the one in use."""
-    start = BUILD / "base"
-    if not (start / "bundle.json").is_file() or fingerprint(start) != fingerprint(BUILD / "model/base"):
+def taken_over(settings: ExportSettings) -> dict[str, Any]:
+    """The files of the version that training started from, in its folder, if its base model is still the one in use."""
+    if not (BASE / "bundle.json").is_file() or fingerprint(BASE) != fingerprint(BUILD / "model/base"):
         return {}
-    bundle = read_bundle(start)
+    bundle = read_bundle(BASE)
     if not settings.allowance.keys() <= bundle.files.keys():
         return {}
-    for format in settings.allowance:
-        shutil.copyfile(start / bundle.files[format].file, folder / bundle.files[format].file)
     files = {format: bundle.files[format].file for format in settings.allowance}
     return {"files": files, "int8": bundle.provenance.get("int8"), "taken_over": True}
 

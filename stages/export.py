@@ -38,6 +38,7 @@ AROUND = ("tracking", "orchestrator")  # sections that say who is told and where
 def main() -> None:
     settings = params.read("export", ExportSettings)
     said = json.loads((CONVERTED / "converted.json").read_text(encoding="utf-8"))
+    files = BUILD / "base" if said["taken_over"] else CONVERTED
     scorer = Scorer.read(MODEL / HEAD)
     memory = probed(tables.read(MODEL / MEMORY), tables.read(CONVERTED / "probes.parquet"), said["taken_over"])
     base = json.loads((MODEL / "base/base.json").read_text(encoding="utf-8"))
@@ -63,7 +64,7 @@ def main() -> None:
         for source in (MODEL / "base/base.safetensors", MODEL / "base/base.json", MODEL / HEAD):
             shutil.copyfile(source, folder / source.name)
         for format in kept:
-            shutil.copyfile(CONVERTED / said["files"][format], folder / said["files"][format])
+            shutil.copyfile(files / said["files"][format], folder / said["files"][format])
         tables.write(folder / MEMORY, memory.schema, memory)
         bundle = Bundle(
             people=scorer.people,
