@@ -1,6 +1,7 @@
 """People arrive in deliveries: each learned on top of the version before, beside a full run on all photos so far.
 
     python benchmarks/incremental.py PHOTOS                                  # 50 people, then 10 more
+    python benchmarks/incremental.py PHOTOS --repeats 3                      # each run three times, in turn
     python benchmarks/incremental.py PHOTOS --people 20 10 10 10 10 --later 0.2 --draw docs/incremental.svg
 
 PHOTOS is a folder of photos for each person. `--later` holds back that share of each person's photos for the next
@@ -9,15 +10,17 @@ their own. Both are tested on the same faces: those of all deliveries so far.
 
 Prints a table and appends to a CSV beside this file. CPU seconds are the operating system's account: `cpu`, from
 photos to bundle, of `castline compose` and `dvc repro export`, DVC itself included; `stages`, of the stages in it
-alone; `all`, with the report as well. What the version cost before is not counted again.
+alone; `all`, with the report as well. What the version cost before is not counted again. With `--repeats`, costs are
+medians, and each run's are printed.
 """
 
 import argparse
 import json
 import shutil
+import statistics
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +42,7 @@ def main() -> None:
     parser.add_argument("photos", type=Path)
     parser.add_argument("--people", type=int, nargs="+", default=[50, 10], help="new people in each delivery")
     parser.add_argument("--later", type=float, default=0.0, help="share of a person's photos that come one later")
+    parser.add_argument("--repeats", type=int, default=1, help="how often each run's cost is taken")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="Hydra overrides, for all runs")
     parser.add_argument("--csv", type=Path, default=ROOT / "benchmarks" / "incremental.csv", help="rows are appended")
     parser.add_argument("--draw", type=Path, help="draw top-1 over the deliveries into this file")
@@ -112,30 +116,38 @@ def deliveries(options: argparse.Namespace, folder: Path) -> list[str]:
 def learned(names: list[str], work: Path, options: argparse.Namespace) -> Any:
     project = work / "incremental"
     make_project(project)
+    before = work / "before"
     for number, name in enumerate(names, start=1):
-        full = work / f"full{number}"
-        make_project(full)
-        for i, earlier in enumerate(names[:number]):
-            adding(full, work, earlier, i)
-        full_cost = cost_of(full, *options.set)
-        row = outcome(full, number)
         adding(project, work, name, number - 1)
         if number == 1:
-            shutil.rmtree(full)
             cost_of(project, *options.set)
+            row = outcome(project, number)
         else:
-            # The photos of earlier deliveries are not to be had: only what the version remembers of them is.
-            (work / "photos" / names[number - 2]).rename(work / "photos" / f"gone{number}")
-            start = f"training.start=recognizer@v{number - 1}.0.0"
-            cost = cost_of(project, *options.set, "training=incremental", start)
-            both = outcome(project, number)
-            both |= {"full_top1": row["top1"], "full_cpu_s": full_cost.bundle, "cpu_s": cost.bundle}
-            both |= {"cpu_share": cost.bundle / full_cost.bundle, "stages_share": cost.stages / full_cost.stages}
-            both |= {"all_share": cost.all / full_cost.all}
-            if both["test_faces"] != row["test_faces"]:
-                print(f"note: tested on {both['test_faces']} faces, the full run on {row['test_faces']}")
-            row = both
-            (work / "photos" / f"gone{number}").rename(work / "photos" / names[number - 2])
+            costs, full_costs = [], []
+            shutil.copytree(project, before, symlinks=True)
+            for _ in range(options.repeats):
+                full = work / f"full{number}"
+                shutil.rmtree(full, ignore_errors=True)
+                make_project(full)
+                for i, earlier in enumerate(names[:number]):
+                    adding(full, work, earlier, i)
+                full_costs.append(cost_of(full, *options.set))
+                shutil.rmtree(project)
+                shutil.copytree(before, project, symlinks=True)
+                # The photos of earlier deliveries are not to be had: only what the version remembers of them is.
+                (work / "photos" / names[number - 2]).rename(work / "photos" / f"gone{number}")
+                start = f"training.start=recognizer@v{number - 1}.0.0"
+                costs.append(cost_of(project, *options.set, "training=incremental", start))
+                (work / "photos" / f"gone{number}").rename(work / "photos" / names[number - 2])
+                print(f"CPU seconds: update {costs[-1]}, in full {full_costs[-1]}", file=sys.stderr)
+            shutil.rmtree(before)
+            cost, full_cost = median(costs), median(full_costs)
+            row, of_full = outcome(project, number), outcome(full, number)
+            row |= {"full_top1": of_full["top1"], "full_cpu_s": full_cost.bundle, "cpu_s": cost.bundle}
+            row |= {"cpu_share": cost.bundle / full_cost.bundle, "stages_share": cost.stages / full_cost.stages}
+            row |= {"all_share": cost.all / full_cost.all}
+            if row["test_faces"] != of_full["test_faces"]:
+                print(f"note: tested on {row['test_faces']} faces, the full run on {of_full['test_faces']}")
         git(project, "add", "-A")
         git(project, "commit", "-qm", f"delivery {number}")
         git(project, "tag", "-a", f"recognizer@v{number}.0.0", "-m", f"delivery {number}")
@@ -158,6 +170,10 @@ class Cost:
     bundle: float
     stages: float
     all: float
+
+
+def median(costs: list[Cost]) -> Cost:
+    return Cost(*map(statistics.median, zip(*map(astuple, costs), strict=True)))
 
 
 # DVC in a process of ours, which the operating system tells what DVC's own children took.

@@ -4,7 +4,6 @@ import os
 import sys
 from collections.abc import Callable
 from functools import wraps
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from typing import NoReturn, ParamSpec, TypeVar
 
@@ -52,12 +51,15 @@ def without_pandas() -> None:
     sys.meta_path.insert(0, _NoPandas())
 
 
-class _NoPandas(MetaPathFinder, Loader):
+class _NoPandas:
     """Finds pandas, and cannot load it. (None in sys.modules Cython, and so pyarrow, takes for the module; PyTorch asks
     where pandas is, and expects an answer.)"""
 
     def find_spec(self, fullname: str, path: object, target: object = None) -> ModuleSpec | None:
-        return ModuleSpec(fullname, self) if fullname == "pandas" else None
+        return ModuleSpec(fullname, self) if fullname == "pandas" else None  # type: ignore[arg-type]
 
     def create_module(self, spec: ModuleSpec) -> NoReturn:
         raise ModuleNotFoundError(f"No module named {spec.name!r}", name=spec.name)
+
+    def exec_module(self, module: object) -> None:
+        """Never called: asked for because the import system looks whether it is there."""

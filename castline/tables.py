@@ -101,7 +101,7 @@ def write(
     if metadata:
         schema = schema.with_metadata(dict(metadata))
     if isinstance(rows, pa.Table):
-        table = rows.cast(schema)
+        table = rows if rows.schema.equals(schema, check_metadata=True) else rows.cast(schema)
     elif isinstance(rows, Mapping):
         table = pa.table(dict(rows), schema=schema)
     else:
@@ -138,10 +138,16 @@ def read_many(paths: Sequence[Path], columns: Sequence[str] | None = None) -> pa
 
 def matrix(table: pa.Table, column: str) -> NDArray[np.float32]:
     """A column of number lists, all of one length, as (N, D) float32; (0, 0) where no row tells what D is."""
-    values = table.column(column).combine_chunks()
-    flat = values.flatten().to_numpy(zero_copy_only=False)
-    size = -1 if len(values) else getattr(values.type, "list_size", 0)
-    return np.asarray(flat, np.float32).reshape(len(values), size)
+    lists = table.column(column).combine_chunks()
+    # Not lists.flatten(), which imports pyarrow.compute: more work than what nearly every stage needs it for.
+    if isinstance(lists, pa.FixedSizeListArray):
+        size = lists.type.list_size
+        start, end = lists.offset * size, (lists.offset + len(lists)) * size
+    else:
+        start, end = (lists.offsets[0].as_py(), lists.offsets[-1].as_py()) if len(lists) else (0, 0)
+        size = (end - start) // max(1, len(lists))
+    flat = lists.values[start:end].to_numpy(zero_copy_only=False)
+    return np.asarray(flat, np.float32).reshape(len(lists), size)
 
 
 def sparse_column(rows: NDArray[np.float32], where: NDArray[np.bool_]) -> pa.ListArray:

@@ -89,7 +89,8 @@ def _taken_over(known: Path | None, rows: pa.Table, made_by: str) -> NDArray[np.
 def _write(path: Path, rows: pa.Table, features: NDArray[np.float32], made_by: str) -> None:
     """features: (N, K, D), of K views of each of N faces."""
     faces, views, size = features.shape
-    rows = rows.take(np.repeat(np.arange(faces), views))
+    if views > 1:
+        rows = rows.take(np.repeat(np.arange(faces), views))
     columns = {name: rows.column(name) for name in rows.column_names}
     columns["view"] = pa.array(np.tile(np.arange(views), faces), pa.int8())
     columns["feature"] = pa.FixedSizeListArray.from_arrays(pa.array(features.ravel()), size)
