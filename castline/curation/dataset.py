@@ -99,7 +99,8 @@ def assemble(
     rows = _judged(rows, faces, embeddings, decided, curation)
     every = [*earlier, *rows]
     hashes = np.frombuffer(b"".join(row.chip_hash for row in every), np.uint8).reshape(len(every), -1)
-    near = [*near_pairs(hashes, curation.duplicate_bits), *(known.alike + len(earlier))]
+    # Earlier faces are where they are, whatever they look like.
+    near = [*near_pairs(hashes, curation.duplicate_bits, len(earlier)), *(known.alike + len(earlier))]
     pairs = sorted({(int(a), int(b)) for a, b in near})
     rows = _without_conflicts(every, pairs, len(earlier), decided, curation.max_rival_lead)[len(earlier) :]
     pairs = [(a - sideless, b - sideless) for a, b in pairs if a >= sideless]

@@ -23,7 +23,9 @@ def test_pairs_are_those_within_the_bits_mirrored_or_not(block: int) -> None:
     hashes[5] = flipped_bits(hashes[2], 40, random)
     hashes[19] = flipped_bits(hashes[2], 41, random)
     hashes[11] = mirrored(flipped_bits(hashes[7], 10, random)[None])[0]
-    assert near_pairs(hashes, 40, block).tolist() == [[2, 5], [7, 11]]
+    assert near_pairs(hashes, 40, block=block).tolist() == [[2, 5], [7, 11]]
+    assert near_pairs(hashes, 40, 6, block).tolist() == [[7, 11]], "what is settled is not compared with itself"
+    assert near_pairs(hashes, 40, 20, block).tolist() == []
 
 
 def test_nearest_faces_are_those_of_the_same_and_of_older_batches() -> None:
