@@ -11,7 +11,7 @@ their own. Both are tested on the same faces: those of all deliveries so far.
 Prints a table and appends to a CSV beside this file. CPU seconds are the operating system's account: `cpu`, from
 photos to bundle, of `castline compose` and `dvc repro export`, DVC itself included; `stages`, of the stages in it
 alone; `all`, with the report as well. What the version cost before is not counted again. With `--repeats`, costs are
-medians, and each run's are printed.
+medians, and shares are medians of the shares of runs that followed each other; each run's costs are printed.
 """
 
 import argparse
@@ -142,10 +142,10 @@ def learned(names: list[str], work: Path, options: argparse.Namespace) -> Any:
                 print(f"CPU seconds: update {costs[-1]}, in full {full_costs[-1]}", file=sys.stderr)
             shutil.rmtree(before)
             cost, full_cost = median(costs), median(full_costs)
+            share = median([one / other for one, other in zip(costs, full_costs, strict=True)])
             row, of_full = outcome(project, number), outcome(full, number)
             row |= {"full_top1": of_full["top1"], "full_cpu_s": full_cost.bundle, "cpu_s": cost.bundle}
-            row |= {"cpu_share": cost.bundle / full_cost.bundle, "stages_share": cost.stages / full_cost.stages}
-            row |= {"all_share": cost.all / full_cost.all}
+            row |= {"cpu_share": share.bundle, "stages_share": share.stages, "all_share": share.all}
             if row["test_faces"] != of_full["test_faces"]:
                 print(f"note: tested on {row['test_faces']} faces, the full run on {of_full['test_faces']}")
         git(project, "add", "-A")
@@ -165,11 +165,14 @@ def git(project: Path, *command: str) -> None:
 
 @dataclass
 class Cost:
-    """CPU seconds: from photos to bundle; of the stages in it alone; and with the report as well."""
+    """CPU seconds, or shares of them: from photos to bundle; of the stages in it alone; and with the report as well."""
 
     bundle: float
     stages: float
     all: float
+
+    def __truediv__(self, other: "Cost") -> "Cost":
+        return Cost(self.bundle / other.bundle, self.stages / other.stages, self.all / other.all)
 
 
 def median(costs: list[Cost]) -> Cost:
