@@ -8,8 +8,8 @@ from importlib.machinery import ModuleSpec
 from typing import NoReturn, ParamSpec, TypeVar
 
 # NumPy's linear algebra takes its number of threads when it is imported (OpenBLAS; on macOS Accelerate). One, so that
-# sums are added up in one order however many processors there are, and none waits for work, busily. PyTorch and programs
-# that a stage starts come later and know nothing of it.
+# sums are added up in one order however many processors there are, and none waits for work, busily. PyTorch and
+# programs that a stage starts come later and know nothing of it.
 _THREADS = ("OPENBLAS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 _before = {name: os.environ.pop(name, None) for name in _THREADS}
 os.environ |= dict.fromkeys(_THREADS, "1")
