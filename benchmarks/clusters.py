@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from pipeline import make_project, run
 from record import command_line, record
 
-from castline import tables
 from castline.curation.choose import centred
+from castline.files import tables
 from castline.label_studio.faces import SAME_PERSON
 from castline.label_studio.linkage import linked
 from castline.photos.batches import label_of

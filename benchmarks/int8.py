@@ -16,7 +16,7 @@ import numpy as np
 from omegaconf import OmegaConf
 from record import command_line, record
 
-from castline import machine, params
+from castline import machine
 from castline.embedding.base_models import build
 from castline.embedding.base_settings import ONNX, BaseModelSettings
 from castline.embedding.crops import Crops
@@ -28,6 +28,7 @@ from castline.export.settings import INT8_WAYS
 from castline.export.tflite import export
 from castline.faces.extract import extract
 from castline.faces.settings import DetectorSettings
+from castline.files import params
 from castline.photos.batches import walk
 from castline.photos.settings import PhotoSettings
 

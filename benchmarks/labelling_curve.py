@@ -30,8 +30,8 @@ from open_set import together
 from pipeline import make_project, run
 from record import command_line, record
 
-from castline import tables
 from castline.curation.choose import centred
+from castline.files import tables
 from castline.label_studio.pick import margins, newcomers, standing_for_most, told_by
 from castline.scoring import Scorer
 from castline.training.examples import Examples, Part, read_examples

@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from record import record
 from tqdm import tqdm
 
-from castline import machine, params
+from castline import machine
 from castline.embedding.base_models import build
 from castline.embedding.base_settings import ONNX, BaseModelSettings
 from castline.embedding.features import embed
@@ -25,6 +25,7 @@ from castline.embedding.onnx_model import OnnxModel
 from castline.evaluation.measures import verification_roc
 from castline.faces.extract import extract
 from castline.faces.settings import DetectorSettings
+from castline.files import params
 from castline.photos.batches import Entry
 from castline.photos.settings import PhotoSettings
 

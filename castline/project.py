@@ -207,7 +207,7 @@ def check_in_project() -> None:
 
 
 def _batches() -> list[str]:
-    from castline import params
+    from castline.files import params
 
     return params.read("data", DataSettings, _CONF / "data.yaml").batches
 

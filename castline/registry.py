@@ -9,8 +9,8 @@ from castline.embedding.base_settings import BaseModelSettings
 from castline.embedding.download import cached, hush_hub
 from castline.embedding.entries import read_entries
 from castline.errors import CastlineError
+from castline.files.weights import checked_file, packaged_file
 from castline.runtime.draw import printable
-from castline.weights import checked_file, packaged_file
 
 __all__ = ["as_json", "as_table", "is_here"]
 

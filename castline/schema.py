@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from castline import params
 from castline.curation.settings import CurationSettings, SplitSettings
 from castline.edge.recipes import PackageSettings
 from castline.embedding.augment_settings import AugmentationSettings
@@ -13,6 +12,7 @@ from castline.errors import ConfigError
 from castline.evaluation.settings import OpenSetSettings, ReportSettings
 from castline.export.settings import ExportSettings
 from castline.faces.settings import DetectorSettings
+from castline.files import params
 from castline.forgetting.register import ForgottenSettings
 from castline.labels.settings import LabelsSettings
 from castline.photos.batches import DataSettings

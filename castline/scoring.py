@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from castline.errors import BundleError
-from castline.tensors import read_tensors
+from castline.files.tensors import read_tensors
 
 __all__ = ["Scorer", "softmax"]
 

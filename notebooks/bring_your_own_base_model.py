@@ -28,7 +28,6 @@ import yaml
 from IPython.display import SVG
 from safetensors.torch import save_file
 
-from castline import params, tables
 from castline.curation.choose import centred
 from castline.embedding import base_models
 from castline.embedding.base_settings import ONNX, BaseModelSettings
@@ -38,8 +37,9 @@ from castline.embedding.onnx import export_base
 from castline.embedding.onnx_model import OnnxModel
 from castline.evaluation.measures import verification_roc
 from castline.evaluation.plots import roc_svg
+from castline.files import params, tables
+from castline.files.weights import sha256_of
 from castline.photos.batches import DataSettings
-from castline.weights import sha256_of
 
 folder = Path(tempfile.mkdtemp())
 packaged = next(entry for entry in read_entries() if entry.name == "mobilenetv2")

@@ -21,11 +21,11 @@ from pathlib import Path
 
 from IPython.display import SVG
 
-from castline import params, tables
 from castline.evaluation.identification import Identification
 from castline.evaluation.measures import Evaluation, most_confused
 from castline.evaluation.plots import confusion_svg, open_set_svg, people_svg, reliability_svg
 from castline.evaluation.settings import OpenSetSettings
+from castline.files import params, tables
 from castline.scoring import Scorer
 from castline.training.memory import part_of
 

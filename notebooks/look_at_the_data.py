@@ -25,9 +25,9 @@ from pathlib import Path
 from IPython.display import SVG, display
 from PIL import Image
 
-from castline import params, tables
 from castline.evaluation.measures import Funnel
 from castline.evaluation.plots import funnel_svg
+from castline.files import params, tables
 from castline.photos.batches import DataSettings
 
 batches = params.read("data", DataSettings).read

@@ -10,11 +10,12 @@ import json
 import sys
 from pathlib import Path
 
-from castline import params, released, tables
-from castline.bundle import MEMORY, read_bundle
+from castline import released
 from castline.embedding.base_settings import ONNX, BaseModelSettings, LicenceSettings
 from castline.embedding.entries import check_licence
 from castline.errors import ConfigError
+from castline.files import params, tables
+from castline.files.bundle import MEMORY, read_bundle
 from castline.forgetting.register import ForgottenSettings, read_register
 from castline.training.settings import TrainingSettings
 from castline.training.unlearn import unlearn

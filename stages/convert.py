@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from castline import params, tables
-from castline.bundle import MEMORY, read_bundle
 from castline.embedding.base_settings import ONNX, BaseModelSettings
 from castline.embedding.crops import Crops
 from castline.embedding.feature_tables import fingerprint
 from castline.export.run import likeness, opened, run
 from castline.export.settings import ExportSettings
+from castline.files import params, tables
+from castline.files.bundle import MEMORY, read_bundle
 from castline.photos.batches import DataSettings
 from castline.training.memory import to_probe
 

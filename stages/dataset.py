@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from castline import params, tables
 from castline.bars import Bar
 from castline.curation.dataset import DatasetRow, FaceRow, Known, assemble
 from castline.curation.decisions import read_decisions
@@ -22,10 +21,11 @@ from castline.curation.sources import read_shoots, read_sources
 from castline.curation.wrong_labels import REASON, two_people
 from castline.errors import DataError
 from castline.faces.quality import Quality
+from castline.files import params, tables
+from castline.files.metrics import write_metrics
 from castline.forgetting.register import read_register
 from castline.labels.gather import COLUMNS, Heard, hear
 from castline.labels.settings import LabelsSettings
-from castline.metrics import write_metrics
 from castline.photos.batches import DataSettings, label_of
 
 QUALITY = ["eye_distance", "sharpness", "brightness", "contrast", "yaw", "roll"]

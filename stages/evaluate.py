@@ -11,8 +11,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from castline import params, tables
-from castline.bundle import FOLDS, HEAD, MEMORY
 from castline.errors import DataError
 from castline.evaluation import plots
 from castline.evaluation.changes import Changes, changes_between
@@ -23,15 +21,17 @@ from castline.evaluation.measures import Evaluation, Funnel
 from castline.evaluation.remembering import Remembering
 from castline.evaluation.report import MAX_ASIDES, MAX_MISTAKES, Aside, Mistake, ReportContent, Training, write_report
 from castline.evaluation.settings import OpenSetSettings, ReportSettings
+from castline.files import params, tables
+from castline.files.bundle import FOLDS, HEAD, MEMORY
+from castline.files.metrics import write_metrics
+from castline.files.weights import sha256_of
 from castline.forgetting.register import read_register
-from castline.metrics import write_metrics
 from castline.photos.batches import DataSettings, label_of
 from castline.scoring import Scorer
 from castline.tracking.spool import tracked
 from castline.training.memory import part_of
 from castline.training.settings import TrainingSettings
 from castline.versions.facts import facts_at, facts_here
-from castline.weights import sha256_of
 
 BUILD, REPORTS = Path("build"), Path("reports")
 PEOPLE = Path("labels/people.csv")

@@ -13,20 +13,20 @@ from pathlib import Path
 from typing import Any
 
 import castline
-from castline import params, tables
-from castline.bundle import FOLDS, HEAD, MEMORY, Bundle, BundledFile, write_bundle
 from castline.evaluation.identification import Identification
 from castline.evaluation.settings import OpenSetSettings
 from castline.export.gate import FileReport, check, measure, table
 from castline.export.settings import ExportSettings
 from castline.faces.detectors import detector_file
 from castline.faces.settings import DetectorSettings
-from castline.metrics import write_metrics
+from castline.files import params, tables
+from castline.files.bundle import FOLDS, HEAD, MEMORY, Bundle, BundledFile, write_bundle
+from castline.files.metrics import write_metrics
+from castline.files.weights import sha256_of
 from castline.photos.settings import PhotoSettings
 from castline.scoring import Scorer
 from castline.tracking.spool import tracked
 from castline.training.memory import probed
-from castline.weights import sha256_of
 
 BUILD, MODEL, CONVERTED = Path("build"), Path("build/model"), Path("build/converted")
 BUNDLE = Path("models/recognizer")

@@ -22,7 +22,7 @@ from castline.photos.settings import PhotoSettings
 @stage
 def main(batch: str) -> None:
     # Not above: each worker process imports this file anew, and needs none of them.
-    from castline import params, tables
+    from castline.files import params, tables
 
     photos = params.read("photos", PhotoSettings)
     detector = params.read("detector", DetectorSettings)

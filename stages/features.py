@@ -10,9 +10,9 @@ from castline.stage import stage
 import sys
 from pathlib import Path
 
-from castline import params
 from castline.embedding.augment_settings import AugmentationSettings
 from castline.embedding.feature_tables import write_features
+from castline.files import params
 
 
 @stage

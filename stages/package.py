@@ -8,10 +8,10 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from castline import params
 from castline.edge.package import environment, pack_program, pack_release
 from castline.edge.recipes import REFUSED, PackageSettings, check, json_bytes, recipe, requirements
 from castline.errors import BundleError, ConfigError, DataError
+from castline.files import params
 
 BUNDLE, BUILD = Path("models/recognizer"), Path("build/edge")
 

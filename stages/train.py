@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from castline import params, tables
-from castline.bundle import FOLDS, HEAD, MEMORY
 from castline.embedding.augment_settings import AugmentationSettings
 from castline.embedding.base_settings import ONNX
 from castline.embedding.onnx_model import OnnxModel
 from castline.errors import ConfigError
+from castline.files import params, tables
+from castline.files.bundle import FOLDS, HEAD, MEMORY
 from castline.photos.batches import DataSettings
 from castline.scoring import Scorer
 from castline.tracking.spool import tracked

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from sample_faces import sample_chips
 
-from castline.bundle import HEAD, Bundle, BundledFile, write_bundle
 from castline.edge.manifest import MANIFEST, Manifest, Packed
 from castline.faces.align import crop
 from castline.faces.detectors import detector_file
 from castline.faces.settings import DetectorSettings
+from castline.files.bundle import HEAD, Bundle, BundledFile, write_bundle
 from castline.photos.settings import PhotoSettings
 from castline.runtime.tflite import TFLiteModel
 from castline.scoring import Scorer

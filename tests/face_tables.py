@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from castline import tables
+from castline.files import tables
 
 
 def faces_of(people: list[int], seed: int = 0, spread: float = 0.05) -> NDArray[np.float32]:

@@ -11,12 +11,12 @@ import yaml
 from numpy.typing import NDArray
 from sample_faces import sample_chips
 
-from castline import params
 from castline.embedding import base_models
 from castline.embedding.base_settings import BaseModelSettings
 from castline.embedding.crops import Crops
 from castline.faces.detectors import build
 from castline.faces.settings import DetectorSettings
+from castline.files import params
 from castline.photos.settings import PhotoSettings
 from castline.runtime import Cast, Recognizer
 from castline.scoring import Scorer

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from projects import PEOPLE, cast, commit, contents, lighter, odd_photos, run, stages_run
 
-from castline import tables
+from castline.files import tables
 from castline.scoring import Scorer
 
 

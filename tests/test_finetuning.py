@@ -12,8 +12,8 @@ from types import SimpleNamespace
 import pytest
 from projects import ROOT, environment, run
 
-from castline import tables
 from castline.embedding.feature_tables import fingerprint
+from castline.files import tables
 from castline.training.fit import Fitted
 
 pytestmark = pytest.mark.slow

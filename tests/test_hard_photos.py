@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from projects import ROOT, copy, make_project, run
 
-from castline import tables
+from castline.files import tables
 from castline.photos.decode import decode
 from castline.photos.settings import PhotoSettings
 

@@ -10,8 +10,9 @@ import pytest
 import yaml
 from projects import PEOPLE, ROOT, cast, commit, run, stages_run
 
-from castline import project, tables
+from castline import project
 from castline.errors import CastlineError
+from castline.files import tables
 
 pytestmark = pytest.mark.slow
 

@@ -15,8 +15,8 @@ from edge_device import Device, index_unreachable, of_this_python
 from notebook_run import shown_by
 from projects import PEOPLE, ROOT, cast, contents, environment, make_project, run, stages_run
 
-from castline import tables
 from castline.edge.recipes import PackageSettings
+from castline.files import tables
 from castline.labels.form import UNNAMED
 from castline.runtime import Recognizer
 from castline.runtime.video import Video

@@ -60,7 +60,7 @@ def imported_by(module: str) -> set[str]:
 @pytest.mark.parametrize(
     "module",
     [
-        "castline.bundle",
+        "castline.files.bundle",
         "castline.cli",
         "castline.cloud.lambda_handler",
         "castline.edge.__main__",
@@ -212,7 +212,8 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 import numpy as np, pyarrow as pa
-from castline import stage, tables
+from castline import stage
+from castline.files import tables
 if sys.argv[2] == "without":
     stage.without_pandas()
     find_spec("pandas")  # as PyTorch does: it does not expect an error

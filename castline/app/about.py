@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from castline.app.models import BUNDLE, REPORT, WORKSPACE, Model, is_number, released
-from castline.bundle import Bundle
 from castline.evaluation.changes import Changes, changes_between
+from castline.files.bundle import Bundle
 from castline.versions.confusions import Confusion, confusion_changes
 from castline.versions.facts import Facts, facts_at, facts_here, flat
 

@@ -19,13 +19,14 @@ from typing import Any
 
 import numpy as np
 
-from castline import params, project
+from castline import project
 from castline.app.names import checked_name
 from castline.app.session import Upload
 from castline.app.undo import all_or_nothing, alone
 from castline.curation.decisions import IT_IS, LEAVE_OUT, Decision, read_decisions
 from castline.errors import DataError
 from castline.faces.boxes import iou
+from castline.files import params
 from castline.forgetting.register import read_register
 from castline.label_studio.tasks import photo_address, rectangle
 from castline.labels.form import PERSON, STRANGER, UNNAMED
@@ -227,7 +228,7 @@ class _Project:
 
     def __init__(self, photos: Collection[str]) -> None:
         """photos: their sha256."""
-        from castline import tables  # brings Arrow
+        from castline.files import tables  # brings Arrow
 
         self.batches = params.read("data", DataSettings, Path("conf/data.yaml")).batches
         self.min_iou = params.read("labels", LabelsSettings).min_iou

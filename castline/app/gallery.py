@@ -21,12 +21,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
 
-from castline import tables
 from castline.app.models import WORKSPACE, Model
-from castline.bundle import MEMORY
 from castline.errors import CastlineError, DataError
 from castline.evaluation.measures import PersonResult, confusion_matrix, per_person
 from castline.evaluation.words import in_plain_words
+from castline.files import tables
+from castline.files.bundle import MEMORY
 from castline.forgetting.register import FORGOTTEN, Register, read_register
 from castline.runtime import Cast
 from castline.text import csv_cell, short

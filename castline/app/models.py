@@ -12,12 +12,12 @@ from threading import Lock
 from typing import TypeGuard
 from uuid import uuid4
 
-from castline.bundle import Bundle, read_bundle
 from castline.errors import BundleError, CastlineError, DataError
+from castline.files.bundle import Bundle, read_bundle
+from castline.files.weights import sha256_of
 from castline.machine import versions
 from castline.runtime.cast import Cast
 from castline.text import short
-from castline.weights import sha256_of
 
 __all__ = [
     "BUNDLE",

@@ -19,10 +19,11 @@ from typing import Any
 
 import yaml
 
-from castline import params, project
+from castline import project
 from castline.cloud.sagemaker_settings import Work
 from castline.embedding.augment_settings import AugmentationSettings
 from castline.errors import ConfigError, DataError
+from castline.files import params
 from castline.photos.batches import DataSettings
 from castline.sharing import object_path
 from castline.training.settings import TrainerSettings, TrainingSettings

@@ -40,7 +40,7 @@ def review(
 
     Example: castline review
     """
-    from castline import params
+    from castline.files import params
     from castline.photos.batches import DataSettings
     from castline.review.write import PAGE, write_review
 

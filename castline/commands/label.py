@@ -168,8 +168,8 @@ def _picked(
     client: "Client", rule: str, count: int, batch: str, found: "Found"
 ) -> "tuple[list[str], list[Name] | None]":
     """The photos to label next, and what the model says of each row of the face table, if there is one."""
-    from castline import params
     from castline.curation.settings import CurationSettings
+    from castline.files import params
     from castline.label_studio.naming import names
     from castline.label_studio.pick import pick
     from castline.label_studio.projects import find

@@ -40,12 +40,12 @@ def train_there(
 
     Example: castline sagemaker train -S training=last_block --instance-type ml.c5.2xlarge --spot --dry-run
     """
-    from castline import params
     from castline.cloud.sagemaker_fetch import fetch
     from castline.cloud.sagemaker_plan import plan
     from castline.cloud.sagemaker_send import send
     from castline.cloud.sagemaker_send import wait as wait_for
     from castline.cloud.sagemaker_settings import PATH, SageMakerSettings, estimate
+    from castline.files import params
 
     settings = params.read("sagemaker", SageMakerSettings, PATH)
     given: dict[str, Any] = {
@@ -85,10 +85,10 @@ def fetch_back(
 
     Example: castline sagemaker fetch castline-0a1b2c3-20261122200236
     """
-    from castline import params
     from castline.cloud.sagemaker_fetch import fetch
     from castline.cloud.sagemaker_send import wait
     from castline.cloud.sagemaker_settings import PATH, SageMakerSettings
+    from castline.files import params
 
     region = region or params.read("sagemaker", SageMakerSettings, PATH).region
     ended = wait(job, region)

@@ -40,7 +40,7 @@ class FaceRow:
 
 @dataclass(frozen=True)
 class DatasetRow:
-    """A row of the dataset table: see castline.tables.DATASET."""
+    """A row of the dataset table: see castline.files.tables.DATASET."""
 
     batch: str
     photo: str

@@ -16,9 +16,9 @@ from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
 
-from castline.bundle import read_bundle
 from castline.edge.manifest import MANIFEST, Manifest
 from castline.errors import CastlineError, DataError, ReleaseError
+from castline.files.bundle import read_bundle
 from castline.runtime import Person, Recognizer
 from castline.text import short
 

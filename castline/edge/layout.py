@@ -23,7 +23,7 @@ from castline.edge.bookkeeping import State
 from castline.edge.manifest import MANIFEST, Manifest
 from castline.edge.unpack import force, sync, unpack
 from castline.errors import ReleaseError, StoreError
-from castline.weights import sha256_of
+from castline.files.weights import sha256_of
 
 __all__ = ["CURRENT", "PREVIOUS", "Layout"]
 

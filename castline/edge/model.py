@@ -6,14 +6,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
 
-from castline.bundle import read_bundle
 from castline.edge.message import SeenFace
 from castline.edge.settings import Settings
 from castline.errors import BundleError
+from castline.files.bundle import read_bundle
+from castline.files.weights import sha256_of
 from castline.photos.decode import Photo
 from castline.photos.settings import PhotoSettings
 from castline.runtime import Recognizer
-from castline.weights import sha256_of
 
 __all__ = ["Model", "Released", "folder_of", "open_model"]
 

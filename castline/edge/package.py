@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import castline
-from castline.bundle import HEAD, Bundle, checked, read_bundle, write_bundle
 from castline.edge.golden import write_golden
 from castline.edge.manifest import MANIFEST, Manifest, Packed
 from castline.errors import BundleError
-from castline.weights import sha256_of
+from castline.files.bundle import HEAD, Bundle, checked, read_bundle, write_bundle
+from castline.files.weights import sha256_of
 
 __all__ = ["REQUIREMENTS", "code_of", "environment", "pack_program", "pack_release", "program", "write_zip"]
 

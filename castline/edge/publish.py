@@ -18,8 +18,8 @@ from castline.cloud.aws import Sender, check_bucket, clients, said, upload
 from castline.edge.recipes import BUCKET, REFUSED, access_control, joined, json_bytes
 from castline.edge.settings import KEYS, parse, without_password
 from castline.errors import CastlineError, ConfigError
+from castline.files.weights import sha256_of
 from castline.text import short
-from castline.weights import sha256_of
 
 __all__ = ["Aws", "Package", "Rollout", "connect", "open_package", "publish"]
 

@@ -22,7 +22,7 @@ from castline.edge.layout import CURRENT, PREVIOUS, Layout
 from castline.edge.trial import self_tested
 from castline.edge.unpack import manifest_of, opened
 from castline.errors import ReleaseError, StoreError, exits_cleanly
-from castline.weights import sha256_of
+from castline.files.weights import sha256_of
 
 __all__ = ["Event", "Outcome", "Release", "Store"]
 

@@ -18,7 +18,7 @@ from castline.embedding.download import fetched, hush_hub
 from castline.embedding.edgeface import EDGEFACES
 from castline.embedding.mobilefacenet import MobileFaceNet, load_tflite
 from castline.errors import ConfigError, WeightsError
-from castline.weights import checked_file, packaged_file
+from castline.files.weights import checked_file, packaged_file
 
 __all__ = ["BaseModel", "BaseModelSettings", "build", "load", "save"]
 

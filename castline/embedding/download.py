@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from castline import machine
 from castline.errors import WeightsError
-from castline.weights import sha256_of
+from castline.files.weights import sha256_of
 
 __all__ = ["cached", "fetched", "hush_hub"]
 

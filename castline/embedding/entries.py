@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from castline import params
 from castline.embedding.base_settings import BaseModelSettings, LicenceSettings
 from castline.errors import CastlineError, ConfigError
+from castline.files import params
 
 __all__ = ["check_licence", "read_entries"]
 

@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from castline import tables
 from castline.embedding.augment_settings import AugmentationSettings
 from castline.embedding.base_settings import ONNX, BaseModelSettings
 from castline.embedding.onnx_model import OnnxModel
 from castline.errors import WeightsError
+from castline.files import tables
 
 __all__ = ["fingerprint", "write_features"]
 

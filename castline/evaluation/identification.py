@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from castline import tables
 from castline.evaluation.calibration import Reliability, fit_temperature, reliability
 from castline.evaluation.open_set import FEW_PEOPLE, FPIRS, Impostors, OpenSet, needed_faces, open_set
 from castline.evaluation.settings import OpenSetSettings
+from castline.files import tables
 from castline.scoring import Scorer, softmax
 
 __all__ = ["Identification"]

@@ -18,8 +18,9 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any, TypeVar
 
-from castline import lock, params, sharing
+from castline import lock, sharing
 from castline.errors import CastlineError, ConfigError, DataError
+from castline.files import params
 from castline.fleet import fragment
 from castline.fleet.fragment import Fragment
 from castline.fleet.server import Server, State, parameters_of, result_of

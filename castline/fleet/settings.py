@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from castline import params, project
+from castline import project
 from castline.errors import ConfigError
+from castline.files import params
 
 __all__ = ["KINDS", "OrchestratorSettings", "read"]
 

@@ -17,16 +17,17 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from castline import params, project, tables
+from castline import project
 from castline.curation.choose import centred
 from castline.curation.settings import CurationSettings
 from castline.errors import ConfigError, DataError
+from castline.files import params, tables
+from castline.files.weights import sha256_of
 from castline.forgetting.holders import Holder, holders
 from castline.forgetting.labels import AUDIT, Edited, Mention, Theirs, edited, label_files, mentions, names_in
 from castline.forgetting.register import Face, Register, Spot, normal, read_register
 from castline.photos.batches import DataSettings, Entry, label_of, walk
 from castline.text import csv_cell, short
-from castline.weights import sha256_of
 
 __all__ = ["Alike", "Plan", "described", "forget", "look"]
 
@@ -227,7 +228,7 @@ def _people() -> set[str]:
     facts = [facts_at(version.commit) for version in read_registry().versions.values()]
     names = {name for one in facts for name in (*(one.people or ()), *one.tested)}
     if (_BUNDLE / "bundle.json").is_file():
-        from castline.bundle import read_bundle
+        from castline.files.bundle import read_bundle
 
         names |= set(read_bundle(_BUNDLE).people)
     return names

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from castline import machine, tables
+from castline import machine
+from castline.files import tables
 from castline.forgetting.register import normal
 from castline.photos.batches import label_of
 from castline.text import csv_cell

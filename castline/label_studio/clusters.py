@@ -17,9 +17,9 @@ from urllib.parse import quote
 import pyarrow as pa
 from PIL import Image, ImageDraw, ImageFont
 
-from castline import tables
 from castline.curation.settings import CurationSettings
 from castline.errors import ConfigError
+from castline.files import tables
 from castline.label_studio.faces import SAME_PERSON, read_faces
 from castline.label_studio.linkage import linked
 from castline.labels.form import STRANGER

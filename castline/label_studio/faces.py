@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from castline import tables
 from castline.curation.choose import centred
 from castline.curation.quality_gate import too_poor
 from castline.curation.settings import CurationSettings
 from castline.errors import DataError
 from castline.faces.quality import Quality
+from castline.files import tables
 from castline.photos.batches import label_of
 from castline.runtime import Name
 

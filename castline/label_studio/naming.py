@@ -10,10 +10,10 @@ from PIL import Image
 from tqdm import tqdm  # type: ignore[import-untyped]
 
 from castline import machine
-from castline.bundle import read_bundle
 from castline.errors import DataError
+from castline.files.bundle import read_bundle
+from castline.files.weights import sha256_of
 from castline.runtime import Name, Recognizer
-from castline.weights import sha256_of
 
 __all__ = ["model_version", "names", "raw_embeddings"]
 
@@ -33,7 +33,7 @@ def model_version(bundle: Path) -> str:
 
 
 def names(faces: pa.Table, bundle: Path) -> list[Name]:
-    """What a released model says of each row of a faces table (castline.tables.FACES).
+    """What a released model says of each row of a faces table (castline.files.tables.FACES).
 
     A `Name` holds the confidence, the similarity, the scores of all of the cast and the embedding of length 1.
 

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from castline import params, tables
-from castline.bundle import read_bundle
 from castline.curation.settings import CurationSettings
 from castline.errors import CastlineError, DataError
+from castline.files import params, tables
+from castline.files.bundle import read_bundle
 from castline.forgetting.register import read_register
 from castline.label_studio import server
 from castline.label_studio.client import Client

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from castline import tables
 from castline.errors import DataError
+from castline.files import tables
 from castline.photos.batches import label_of
 
 __all__ = ["Case", "Person", "read_people"]

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from castline.bundle import HEAD, Bundle, BundledFile, checked
 from castline.errors import BundleError
+from castline.files.bundle import HEAD, Bundle, BundledFile, checked
 from castline.scoring import Scorer
 
 __all__ = ["UNKNOWN", "Cast", "Name", "measured"]

@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from castline.bundle import HEAD, checked, read_bundle
 from castline.errors import BundleError, DataError
 from castline.faces.align import align, crop
 from castline.faces.detection import Detections
 from castline.faces.detectors import build
 from castline.faces.find import find_faces
 from castline.faces.settings import DetectorSettings
+from castline.files.bundle import HEAD, checked, read_bundle
 from castline.photos.decode import Photo, Rejected, decode, read
 from castline.photos.settings import PhotoSettings
 from castline.runtime.cast import Cast, Name, measured

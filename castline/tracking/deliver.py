@@ -22,8 +22,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from castline import params
 from castline.errors import CastlineError
+from castline.files import params
 from castline.tracking.settings import TrackingSettings
 from castline.tracking.spool import ASIDE, SPOOL
 from castline.tracking.store import Store, opened, target

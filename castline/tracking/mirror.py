@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 import castline
 from castline import released
-from castline.bundle import HEAD, checked, read_bundle
 from castline.edge.package import program
 from castline.errors import BundleError, CastlineError, DataError
+from castline.files.bundle import HEAD, checked, read_bundle
 from castline.text import short
 from castline.tracking.deliver import facts_tags, log_facts
 from castline.tracking.settings import TrackingSettings, chosen

@@ -12,7 +12,7 @@ class Pictures(PythonModel):
     has them: name, known, nearest, confidence, similarity, box, landmarks."""
 
     def load_context(self, context: Any) -> None:
-        from castline.bundle import read_bundle
+        from castline.files.bundle import read_bundle
         from castline.runtime import Recognizer
 
         folder = Path(context.artifacts["bundle"])

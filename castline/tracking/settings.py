@@ -4,8 +4,8 @@ import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from castline import params
 from castline.errors import ConfigError
+from castline.files import params
 
 __all__ = ["TrackingSettings", "chosen"]
 

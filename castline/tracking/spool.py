@@ -31,9 +31,10 @@ from typing import Any
 
 import yaml
 
-from castline import params, progress
+from castline import progress
+from castline.files import params
+from castline.files.weights import sha256_of
 from castline.tracking.settings import TrackingSettings, chosen
-from castline.weights import sha256_of
 
 __all__ = ["ASIDE", "SPOOL", "root", "run_key", "tracked"]
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from castline import tables
 from castline.errors import DataError
+from castline.files import tables
 
 __all__ = ["Examples", "Part", "read_examples"]
 

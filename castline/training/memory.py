@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from castline import tables
+from castline.files import tables
 from castline.training.examples import Part
 
 __all__ = ["herd", "join", "memory_of", "part_of", "probed", "to_probe", "trained_on"]
@@ -43,8 +43,8 @@ def join(earlier: pa.Table, later: pa.Table) -> pa.Table:
 def probed(memory: pa.Table, probes: pa.Table, same_files: bool) -> pa.Table:
     """A memory with what exported files make of the test faces: a column for each of their formats.
 
-    probes: a row a face, and a column a format: see castline.tables.probes_schema. same_files: they are those that an
-    earlier version had, so what it remembers of them still holds.
+    probes: a row a face, and a column a format: see castline.files.tables.probes_schema. same_files: they are those
+    that an earlier version had, so what it remembers of them still holds.
     """
     key = ["batch", "photo", "face"]
     formats = [name for name in probes.column_names if name not in key]

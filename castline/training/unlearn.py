@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from castline import tables
-from castline.bundle import HEAD, MEMORY, read_bundle, write_bundle
+from castline.files import tables
+from castline.files.bundle import HEAD, MEMORY, read_bundle, write_bundle
+from castline.files.weights import sha256_of
 from castline.forgetting.register import Register
 from castline.scoring import Scorer
-from castline.weights import sha256_of
 
 __all__ = ["unlearn"]
 

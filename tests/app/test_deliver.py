@@ -22,7 +22,7 @@ from face_tables import write_batch as write_tables
 from PIL import Image
 from projects import ROOT, copy
 
-from castline import project, tables
+from castline import project
 from castline.app import deliver
 from castline.app.deliver import Delivered, FaceLabel, next_commands, plan, tasks_of, write_batch
 from castline.app.names import checked_name
@@ -30,6 +30,7 @@ from castline.app.session import Upload
 from castline.app.undo import alone
 from castline.curation.decisions import Decision, read_decisions
 from castline.errors import ConfigError, DataError
+from castline.files import tables
 from castline.forgetting.labels import Theirs, edited
 from castline.forgetting.register import Register, Spot
 from castline.label_studio import pull

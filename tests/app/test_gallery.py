@@ -11,9 +11,9 @@ import pytest
 from face_tables import faces_of, sha_of, write_batch
 from PIL import Image
 
-from castline import tables
 from castline.app import gallery
 from castline.app.models import WORKSPACE, Model, open_model
+from castline.files import tables
 from castline.forgetting.register import Register, Spot, read_register
 
 PHOTOS = 6  # of each person: four to train on, one to stop by, one to test on

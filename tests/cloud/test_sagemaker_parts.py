@@ -29,7 +29,7 @@ from castline.cloud.sagemaker_plan import Plan, plan
 from castline.cloud.sagemaker_send import send, wait
 from castline.cloud.sagemaker_settings import Rates, SageMakerSettings, Work, estimate
 from castline.errors import ConfigError, DataError
-from castline.params import read
+from castline.files.params import read
 from castline.training.settings import TrainerSettings
 
 pytestmark = pytest.mark.filterwarnings("ignore:_NoneStep.value:DeprecationWarning")  # DVC's own, in this process

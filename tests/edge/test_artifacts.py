@@ -14,9 +14,9 @@ import yaml
 from omegaconf import OmegaConf
 from projects import make_project, run
 
-from castline.bundle import read_bundle, write_bundle
 from castline.edge.package import REQUIREMENTS, environment, pack_program, pack_release, program
 from castline.errors import BundleError
+from castline.files.bundle import read_bundle, write_bundle
 
 ROOT = Path(__file__).parents[2]
 NOT_ON_A_DEVICE = ("boto3", "dvc", "omegaconf", "pyarrow", "safetensors", "tensorflow", "torch", "typer", "yaml")

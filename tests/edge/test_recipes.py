@@ -12,11 +12,11 @@ import pytest
 import yaml
 from edge_device import Device
 
-from castline import params
 from castline.edge.package import pack_program
 from castline.edge.recipes import NUCLEI, PackageSettings, access_control, check, joined, json_bytes, recipe
 from castline.edge.settings import parse
 from castline.errors import ConfigError
+from castline.files import params
 
 ROOT = Path(__file__).parents[2]
 Recipe = dict[str, Any]

@@ -11,12 +11,12 @@ import yaml
 from numpy.typing import NDArray
 from sample_faces import sample_chips
 
-from castline import params
 from castline.embedding.augment import augment
 from castline.embedding.augment_settings import AugmentationSettings
 from castline.embedding.base_settings import BaseModelSettings
 from castline.embedding.crops import Crops
 from castline.errors import ConfigError
+from castline.files import params
 
 CONF = Path(__file__).parents[2] / "conf"
 

@@ -12,11 +12,11 @@ import yaml
 from safetensors.torch import save_file
 from servers import serve
 
-from castline import params
 from castline.embedding import base_models
 from castline.embedding.base_models import BaseModelSettings
 from castline.errors import ConfigError, WeightsError
 from castline.faces.align import TEMPLATES
+from castline.files import params
 
 ENTRIES = sorted((Path(__file__).parents[2] / "conf" / "base_model").glob("*.yaml"))
 
@@ -125,7 +125,7 @@ def test_the_default_needs_no_timm(tmp_path: Path) -> None:
     code = f"""
 import sys, yaml
 from pathlib import Path
-from castline import params
+from castline.files import params
 from castline.embedding import base_models
 settings = params.typed(yaml.safe_load(Path({str(ENTRIES[0].parent)!r}, "dlib_face_resnet.yaml").read_text()),
                         base_models.BaseModelSettings, "base_model")
@@ -194,7 +194,7 @@ def test_weights_that_do_not_fit_are_refused(change: dict[str, str], complaint: 
 
 def packaged(folder: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> BaseModelSettings:
     """Settings for a file of a package that lies in `folder`."""
-    from castline.weights import sha256_of
+    from castline.files.weights import sha256_of
 
     package = folder / "carrier_of_weights"
     (package / "__init__.py").write_text("")
@@ -245,7 +245,7 @@ def test_settings_survive_json_and_yaml() -> None:
 
 def on_disk(name: str, path: Path, **change: Any) -> BaseModelSettings:
     """The entry `name`, its weights in a file on disk."""
-    from castline.weights import sha256_of
+    from castline.files.weights import sha256_of
 
     return replace(entry(name), source="file", file=str(path), package="", url="", sha256=sha256_of(path), **change)
 

@@ -9,7 +9,7 @@ import torch
 
 from castline.embedding.dlib_resnet import DlibFaceResNet, load_dat, register
 from castline.errors import ConfigError, WeightsError
-from castline.weights import packaged_file
+from castline.files.weights import packaged_file
 
 register()
 

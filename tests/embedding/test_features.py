@@ -9,7 +9,6 @@ import yaml
 from numpy.typing import NDArray
 from sample_faces import sample_chips
 
-from castline import params
 from castline.embedding import base_models
 from castline.embedding.base_models import BaseModel, BaseModelSettings
 from castline.embedding.base_settings import ONNX
@@ -18,6 +17,7 @@ from castline.embedding.features import embed
 from castline.embedding.onnx import export_base
 from castline.embedding.onnx_model import OnnxModel
 from castline.errors import CastlineError, DataError
+from castline.files import params
 
 CONF = Path(__file__).parents[2] / "conf"
 

@@ -16,7 +16,7 @@ from timm.models import save_for_hf
 
 from castline.embedding import base_models
 from castline.embedding.base_settings import BaseModelSettings
-from castline.weights import sha256_of
+from castline.files.weights import sha256_of
 
 PROGRAM = """
 import json, sys, time

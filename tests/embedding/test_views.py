@@ -10,11 +10,11 @@ import pytest
 from finetune_run import LIGHT, SMALL
 from sample_faces import sample_chips
 
-from castline import tables
 from castline.embedding import base_models
 from castline.embedding.feature_tables import write_features
 from castline.embedding.onnx import export_base
 from castline.errors import DataError
+from castline.files import tables
 from castline.training.examples import read_examples
 
 THREE = replace(LIGHT, views=3)

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from sample_faces import sample_chips
 from torch import Tensor, nn
 
-from castline import params
 from castline.embedding import base_models
 from castline.embedding.base_models import BaseModelSettings
 from castline.embedding.crops import Crops
@@ -26,6 +25,7 @@ from castline.errors import CastlineError, DataError
 from castline.export.run import likeness, opened, run
 from castline.export.settings import FORMATS, INT8_WAYS
 from castline.export.tflite import _check_interpreters, export
+from castline.files import params
 from castline.scoring import Scorer
 from castline.training.examples import Part
 from castline.training.fit import fit_head

@@ -18,7 +18,7 @@ from castline.faces.boxes import iou
 from castline.faces.detection import Detections, Detector
 from castline.faces.detectors import NAMES, build, detector_file
 from castline.faces.settings import DetectorSettings
-from castline.weights import packaged_file, sha256_of
+from castline.files.weights import packaged_file, sha256_of
 
 # Frontal within 10 degrees, because Haar's cascade knows no others; each another person, in five kinds of light.
 PORTRAITS = [

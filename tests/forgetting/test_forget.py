@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 from projects import ROOT, cast, commit, configure, lighter, make_project, run, stages_run, with_runs_of
 
-from castline import tables
+from castline.files import tables
 from castline.scoring import Scorer
 
 pytestmark = pytest.mark.slow

@@ -14,9 +14,9 @@ from live_label_studio import Live
 from projects import ROOT, environment
 from typer.testing import CliRunner
 
-from castline import tables
 from castline.cli import app
 from castline.errors import CastlineError
+from castline.files import tables
 from castline.label_studio.client import Client
 from castline.label_studio.projects import find
 from castline.labels.form import NO_FACE, STRANGER, UNNAMED

@@ -9,8 +9,8 @@ import pytest
 from sample_faces import sample_chips
 from sample_recognizer import sample_recognizer
 
-from castline.bundle import Bundle, write_bundle
 from castline.errors import BundleError, DataError
+from castline.files.bundle import Bundle, write_bundle
 from castline.label_studio import naming
 from castline.label_studio.naming import model_version, names, raw_embeddings
 

@@ -12,11 +12,11 @@ import pytest
 from sample_faces import sample_chips
 from typer.testing import CliRunner
 
-from castline import tables
 from castline.cli import app
 from castline.curation.decisions import Decision, read_decisions
 from castline.curation.wrong_labels import REASON
 from castline.errors import ConfigError, DataError
+from castline.files import tables
 from castline.review.tasks import LABEL_CONFIG
 from castline.review.write import write_review
 

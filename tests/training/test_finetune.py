@@ -21,12 +21,12 @@ from finetune_run import RUN, SMALL, faces, run
 from numpy.typing import NDArray
 from torch import nn
 
-from castline import params
 from castline.embedding import base_models, dlib_resnet
 from castline.embedding.augment_settings import AugmentationSettings
 from castline.embedding.base_settings import BaseModelSettings
 from castline.embedding.features import embed
 from castline.errors import ConfigError, WeightsError
+from castline.files import params
 from castline.training import finetune
 from castline.training.examples import Part
 from castline.training.finetune import epoch_order, fine_tune, tuned_parameters

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from castline import tables
+from castline.files import tables
 from castline.training import memory
 from castline.training.examples import Examples, Part
 from castline.training.fit import fit_head

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import streamlit as st
 
-from castline import params, project
+from castline import project
 from castline.app.context import Context
 from castline.app.corrections import batch_name, version_of
 from castline.app.deliver import next_commands, write_batch
@@ -21,6 +21,7 @@ from castline.app.words import plain
 from castline.app.work import Job
 from castline.curation.settings import CurationSettings
 from castline.errors import CastlineError
+from castline.files import params
 from castline.text import short
 
 __all__ = ["show"]

@@ -15,7 +15,7 @@ from castline.faces import litert
 from castline.faces.boxes import clusters
 from castline.faces.detection import Detections
 from castline.faces.settings import DetectorSettings
-from castline.weights import checked_file, packaged_file
+from castline.files.weights import checked_file, packaged_file
 
 __all__ = ["BlazeFace", "weights"]
 

@@ -11,7 +11,7 @@ from castline.errors import optional_import
 from castline.faces.boxes import nms
 from castline.faces.detection import Detections
 from castline.faces.settings import DetectorSettings
-from castline.weights import packaged_file
+from castline.files.weights import packaged_file
 
 __all__ = ["Mtcnn"]
 

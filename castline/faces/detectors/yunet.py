@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from castline.errors import WeightsError, optional_import
 from castline.faces.detection import Detections
 from castline.faces.settings import DetectorSettings
-from castline.weights import checked_file
+from castline.files.weights import checked_file
 
 __all__ = ["YuNet", "weights"]
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from castline.errors import BundleError
-from castline.weights import sha256_of
+from castline.files.weights import sha256_of
 
 __all__ = ["FOLDS", "FORMAT", "HEAD", "MEMORY", "Bundle", "BundledFile", "checked", "read_bundle", "write_bundle"]
 

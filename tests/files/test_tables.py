@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from castline import tables
+from castline.files import tables
 
 NUMBERS = np.arange(40, dtype=np.float32).reshape(10, 4)
 FIXED = pa.table({"f": pa.FixedSizeListArray.from_arrays(pa.array(NUMBERS.ravel()), 4)})

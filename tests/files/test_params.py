@@ -5,14 +5,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from castline import params, project, schema
+from castline import project, schema
 from castline.errors import CastlineError, ConfigError
 from castline.evaluation.settings import ReportSettings
 from castline.export.settings import Allowance, ExportSettings
 from castline.faces.settings import DetectorSettings
+from castline.files import params
 from castline.versions.tags import last_version
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 GROUPS = sorted(
     f"{folder.name}={file.stem}"
     for folder in (ROOT / "conf").iterdir()
