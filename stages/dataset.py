@@ -86,8 +86,8 @@ def same_photos(paths: list[Path], embeddings: NDArray[np.float32], least: float
     pairs = neighbours(embeddings, np.array(batches, np.int64))
     found = np.zeros(len(pairs), np.float32)
     with Bar("comparing faces", "pair", len(pairs)) as bar:
-        for start in range(0, len(pairs), 1024):
-            block = slice(start, start + 1024)
+        for start in range(0, len(pairs), 128):
+            block = slice(start, start + 128)
             found[block] = likeness(pictures, inside, pairs[block])
             bar.update(len(pairs[block]))
     return pairs[found >= least]

@@ -49,8 +49,8 @@ def inside_of(landmarks: NDArray[np.float32], width: int, height: int) -> NDArra
 def likeness(pictures: NDArray[np.uint8], inside: NDArray[np.bool_], pairs: NDArray[np.int64]) -> NDArray[np.float32]:
     """How alike the two faces of each pair are once one is laid on the other: correlation, -1 to 1.
 
-    pictures, inside: (N, 64, 64), see `picture_of` and `inside_of`. pairs: (M, 2) int64, rows of them; a thousand at a
-    time take about 200 MB. Returns (M,) float32.
+    pictures, inside: (N, 64, 64), see `picture_of` and `inside_of`. pairs: (M, 2) int64, rows of them; what a thousand
+    at a time need, 200 MB, no cache holds. Returns (M,) float32.
 
     Source: Baker and Matthews, Lucas-Kanade 20 years on, 2004: the inverse compositional algorithm, coarse to fine, for
     moves, turns and scales; both pictures at mean 0 and length 1, so that light and contrast do not count.
