@@ -77,9 +77,10 @@ def main() -> None:
             make_project(project)
             together(options.photos, options.strangers, project.parent / "photos")
             run(project, "castline", "data", "use", str(project.parent / "photos"), "--batch", "photos")
-        run(project, "dvc", "repro", "dataset", "features")
-        examples = read_examples(project / "build", ["photos"])
-        embeddings = tables.matrix(tables.read(project / "build/embeddings/photos.parquet"), "feature")
+        run(project, "dvc", "repro", "dataset")
+        features = project / "build/embeddings/photos.parquet"
+        examples = read_examples(project / "build/dataset.parquet", [features])
+        embeddings = tables.matrix(tables.read(features), "feature")
     pool, test = pool_of(examples, centred(embeddings)), examples.part("test", plain=True)
 
     command = command_line(options.photos)

@@ -147,13 +147,14 @@ def batches_to_read(batches: Sequence[str], mode: str, start: str) -> list[str]:
     return read
 
 
-def prune(read: Sequence[str]) -> None:
-    """Take from build/ the tables of batches that are not read, or stages would depend on what happens to lie there.
+def prune(read: Sequence[str], *kinds: str) -> None:
+    """Take from these folders of build/ the tables of batches that are not read there, or stages would depend on what
+    happens to lie in them.
 
     DVC's cache has them, and a run that reads those batches again gets them from it.
     """
     project = root()
-    for kind in ("faces", "embeddings", "features"):
+    for kind in kinds:
         for table in (project / "build" / kind).glob("*.parquet"):
             if table.name.removesuffix(".parquet").removesuffix(".rejects") not in read:
                 table.unlink()

@@ -11,7 +11,7 @@ import yaml
 
 from castline.errors import ConfigError, DataError
 
-__all__ = ["batches_of", "fetch", "tag_of"]
+__all__ = ["batches_of", "fetch", "tag_of", "untuned_base"]
 
 _VERSION = re.compile(r"v(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)")
 _MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
@@ -50,6 +50,25 @@ def batches_of(start: str) -> list[str]:
             f"{start}: its params.yaml does not say which batches it has seen", "start from another version"
         )
     return [str(batch) for batch in batches]
+
+
+def untuned_base(start: str) -> dict[str, Any] | None:
+    """The `base_model` section that a version's base model was made by, as it is published; None where it was tuned,
+    by that version or one that it comes from, or where that cannot be told.
+    """
+    passed: set[str] = set()
+    while start != "pretrained":
+        if start in passed:  # a tag that was moved
+            return None
+        passed.add(start)
+        try:
+            values = _yaml_of(tag_of(start), "params.yaml")
+            if values["training"]["tune"] != "head":
+                return None
+            start, base = values["training"]["start"], values["base_model"]
+        except (ConfigError, KeyError, TypeError):
+            return None
+    return base if isinstance(base, dict) else None
 
 
 def fetch(start: str, folder: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from castline.curation.settings import CurationSettings, SplitSettings
 from castline.edge.recipes import PackageSettings
 from castline.embedding.augment_settings import AugmentationSettings
-from castline.embedding.base_settings import BaseModelSettings, LicenceSettings
+from castline.embedding.base_settings import BaseModelSettings, FeatureSettings, LicenceSettings
 from castline.embedding.entries import check_licence
 from castline.errors import ConfigError
 from castline.evaluation.settings import OpenSetSettings, ReportSettings
@@ -31,6 +31,7 @@ SECTIONS: dict[str, type] = {
     "curation": CurationSettings,
     "split": SplitSettings,
     "base_model": BaseModelSettings,
+    "features": FeatureSettings,
     "augmentation": AugmentationSettings,
     "head": HeadSettings,
     "training": TrainingSettings,

@@ -1,6 +1,8 @@
 """Words for conf/: what has to be settled when params.yaml is composed. Hydra finds this file by its folder's name.
 
 ${unread:...}: the batches that an experiment reads, because DVC has stages for each.
+${features_in:...}, ${featured:...}: the tables that heads are trained on, and the batches that the stage `features`
+makes them of, because a stage that would only copy them takes its second all the same.
 ${last_release:}, ${commit_of:...}: what the report compares with, because the output of a stage may depend on nothing
 but what DVC sees, and it sees no tags.
 ${bundle_of:...}: the bundle of a version, by which the package stage knows whether it packs that version.
@@ -17,8 +19,25 @@ def unread(batches: list[str], mode: str, start: str) -> ListConfig:
     from castline import project
 
     read = project.batches_to_read(list(batches), mode, start)
-    project.prune(read)
+    project.prune(read, "faces", "embeddings")
     return ListConfig(read)
+
+
+def features_in(base: DictConfig, reference: DictConfig, views: int, start: str) -> str:
+    """The folder below build/ that has a base model's features: the reference model's, if they are those."""
+    from castline import released
+
+    known = base if start == "pretrained" else released.untuned_base(start)
+    return "embeddings" if views == 1 and reference == known else "features"
+
+
+def featured(folder: str, batches: list[str]) -> ListConfig:
+    """The batches whose features are computed on their own account."""
+    from castline import project
+
+    own = list(batches) if folder == "features" else []
+    project.prune(own, "features")
+    return ListConfig(own)
 
 
 def last_release() -> str:
@@ -52,6 +71,8 @@ def forgotten(batches: list[str]) -> DictConfig:
     return DictConfig(asdict(register.settings(map(str, batches))))
 
 
+OmegaConf.register_new_resolver("featured", featured, replace=True)
+OmegaConf.register_new_resolver("features_in", features_in, replace=True)
 OmegaConf.register_new_resolver("forgotten", forgotten, replace=True)
 OmegaConf.register_new_resolver("last_release", last_release, replace=True)
 OmegaConf.register_new_resolver("bundle_of", bundle_of, replace=True)

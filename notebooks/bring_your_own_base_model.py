@@ -30,7 +30,7 @@ from safetensors.torch import save_file
 
 from castline.curation.choose import centred
 from castline.embedding import base_models
-from castline.embedding.base_settings import ONNX, BaseModelSettings
+from castline.embedding.base_settings import ONNX, BaseModelSettings, FeatureSettings
 from castline.embedding.entries import read_entries
 from castline.embedding.features import embed
 from castline.embedding.onnx import export_base
@@ -89,7 +89,8 @@ print(f"area under the curve: {own.auc:.3f}")
 SVG(roc_svg(own))
 
 # %%
-features = tables.matrix(tables.read_many([Path(f"build/features/{batch}.parquet") for batch in batches]), "feature")
+folder = Path("build", params.read("features", FeatureSettings).folder)
+features = tables.matrix(tables.read_many([folder / f"{batch}.parquet" for batch in batches]), "feature")
 usual = verification_roc(truth, centred(features[kept]))
 print(f"area under the curve: {usual.auc:.3f}")
 SVG(roc_svg(usual))

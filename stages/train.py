@@ -1,4 +1,4 @@
-"""The dataset's features in; a model that names its people out, its memory, and the curves of how it got there."""
+"""The dataset and features in; a model that names its people out, its memory, and the curves of how it got there."""
 
 from castline.stage import stage
 
@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from castline.embedding.augment_settings import AugmentationSettings
-from castline.embedding.base_settings import ONNX
+from castline.embedding.base_settings import ONNX, FeatureSettings
+from castline.embedding.feature_tables import check_made_by
 from castline.embedding.onnx_model import OnnxModel
 from castline.errors import ConfigError
 from castline.files import params, tables
@@ -36,7 +37,10 @@ def main() -> None:
     settings = params.read("training", TrainingSettings)
     head_settings = params.read("head", HeadSettings)
     batches = params.read("data", DataSettings).read
-    examples = read_examples(Path("build"), batches)
+    tables_of = Path("build", params.read("features", FeatureSettings).folder)
+    features = [tables_of / f"{batch}.parquet" for batch in batches]
+    examples = read_examples(Path("build/dataset.parquet"), features)
+    check_made_by(BASE, features)
 
     if settings.mode == "incremental":
         known = tables.read(BASE / MEMORY)

@@ -90,13 +90,13 @@ def base_models(shared: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def three_people(shared: Path, base_models: Path) -> Path:
-    """A project with six photos each of alma, bruno and chidi as batch one, up to its dataset and features."""
+    """A project with six photos each of alma, bruno and chidi as batch one, up to its dataset."""
 
     def make(folder: Path) -> None:
         with_runs_of(base_models, make_project(folder))
         photos = cast(shared / "photos of three people", ("alma", "bruno", "chidi"), 6)
         run(folder, "castline", "data", "use", str(photos), "--batch", "one")
-        run(folder, "dvc", "repro", "dataset", "features")
+        run(folder, "dvc", "repro", "dataset")
 
     return once(shared / "three_people", make)
 

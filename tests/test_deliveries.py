@@ -54,7 +54,7 @@ def delivered(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> Delivere
 @pytest.mark.slow
 def test_a_new_batch_runs_for_its_own_photos_and_moves_no_other(delivered: Delivered, whole: Path) -> None:
     assert stages_run(delivered.log) == [
-        "faces@two", "embeddings@two", "dataset", "features@two", "train", "evaluate", "convert", "export", "package",
+        "faces@two", "embeddings@two", "dataset", "train", "evaluate", "convert", "export", "package",
     ]  # fmt: skip
     old = {row["photo"]: row["split"] for row in tables.read(whole / "build/dataset.parquet").to_pylist()}
     assert {row["photo"]: row["split"] for row in delivered.rows if row["batch"] == "one"} == old
@@ -90,7 +90,7 @@ def test_the_same_photos_elsewhere_give_the_same_bytes(
     delivered: Delivered, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An old version from photos alone: neither cache nor outputs, nor a release that the report could compare with.
-    Two processes find its faces, and two threads make its features, however many did before."""
+    Two processes find its faces, and two threads make its embeddings, however many did before."""
     for name in ("CASTLINE_THREADS", "CASTLINE_WORKERS"):
         monkeypatch.setenv(name, "2")
     elsewhere = tmp_path / "another place"
@@ -104,12 +104,11 @@ def test_the_same_photos_elsewhere_give_the_same_bytes(
     lock = yaml.safe_load((elsewhere / "dvc.lock").read_text())["stages"]
     made_by = {out["path"]: name for name, stage in lock.items() for out in stage["outs"]}
     assert stages_run(run(elsewhere, "dvc", "repro", "--force", made_by["reports/metrics.json"])) == [
-        "faces@one", "reference", "embeddings@one", "base", "dataset", "features@one", "train", "evaluate",
+        "faces@one", "reference", "embeddings@one", "base", "dataset", "train", "evaluate",
     ]  # fmt: skip
     for file in (
         "build/faces/one.parquet", "build/faces/one.rejects.parquet", "build/embeddings/one.parquet",
-        "build/features/one.parquet", "build/dataset.parquet",
-        "reports/metrics.json", "reports/curves.csv", "reports/roc.csv", "reports/index.html",
+        "build/dataset.parquet", "reports/metrics.json", "reports/curves.csv", "reports/roc.csv", "reports/index.html",
     ):  # fmt: skip
         assert (elsewhere / file).read_bytes() == (whole / file).read_bytes(), file
 

@@ -28,7 +28,7 @@ def project(three_people: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     folder = tmp_path_factory.mktemp("tuned") / "project"
     shutil.copytree(three_people, folder, symlinks=True)
     run(folder, "castline", "compose", *TUNED)
-    run(folder, "dvc", "repro", "dataset", "features")
+    run(folder, "dvc", "repro", "dataset")
     return folder
 
 
@@ -62,7 +62,7 @@ def test_killed_in_the_middle_it_goes_on_and_ends_where_it_would_have(project: P
 
     run(killed, "dvc", "repro", "evaluate")
     assert fingerprint(killed / "build/model/base") != fingerprint(killed / "build/base")
-    frozen = tables.matrix(tables.read(killed / "build/features/one.parquet"), "feature")
+    frozen = tables.matrix(tables.read(killed / "build/embeddings/one.parquet"), "feature")
     memory = tables.read(killed / "build/model/memory.parquet")
     tested = memory.filter(memory.column("feature").is_valid())
     assert not any((row == frozen).all(1).any() for row in tables.matrix(tested, "feature")), (

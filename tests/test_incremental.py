@@ -48,11 +48,11 @@ def updated(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
 def test_only_what_the_version_has_not_seen_is_read(updated: tuple[Path, Path, str]) -> None:
     folder, _, output = updated
     assert stages_run(output) == [
-        "faces@new", "embeddings@new", "base", "dataset", "features@new", "train", "evaluate", "convert", "export",
-        "package",
+        "faces@new", "embeddings@new", "base", "dataset", "train", "evaluate", "convert", "export", "package",
     ]  # fmt: skip
     settings = yaml.safe_load((folder / "params.yaml").read_text())
     assert settings["data"] == {"batches": ["one", "new"], "read": ["new"]}
+    assert settings["features"] == {"folder": "embeddings", "batches": []}
     assert sorted(path.name for path in (folder / "build/faces").iterdir()) == ["new.parquet", "new.rejects.parquet"]
     rows = tables.read(folder / "build/dataset.parquet").to_pylist()
     assert {row["photo"]: row["reason"] for row in rows if not row["kept"]} == {

@@ -38,7 +38,7 @@ def project(whole: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     stages = stages_run((folder / "repro.log").read_text())
     assert set(stages[:2]) == {"base", "reference"}, "before there were photos"
     assert stages[2:] == [
-        "faces@one", "embeddings@one", "dataset", "features@one", "train", "evaluate", "convert", "export", "package",
+        "faces@one", "embeddings@one", "dataset", "train", "evaluate", "convert", "export", "package",
     ]  # fmt: skip
     return folder
 

@@ -142,3 +142,33 @@ def test_outside_a_project_it_is_said(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match="no Castline project here"):
         project.use_batch(tmp_path, "b")
+
+
+def features_of(*overrides: str) -> dict[str, object]:
+    project.compose(overrides)
+    return dict(yaml.safe_load(Path("params.yaml").read_text())["features"])
+
+
+def test_the_reference_models_embeddings_are_computed_once_more_for_what_they_cannot_serve(clone: Path) -> None:
+    own = {"folder": "features", "batches": ["first", "second"]}
+    left = Path("build/features/first.parquet")
+    for overrides in (
+        ["base_model=mobilenetv2"],
+        ["augmentation=light", "augmentation.views=2"],
+        ["training.start=scratch"],
+        ["base_model.input_size=112"],
+        ["features.folder=features"],
+    ):
+        left.parent.mkdir(parents=True, exist_ok=True)
+        left.write_bytes(b"")
+        assert features_of(*overrides) == own and left.exists()
+    assert "features@second" in dvc("stage", "list", "--name-only")
+
+    assert features_of("augmentation=light") == {"folder": "embeddings", "batches": []}
+    assert not left.exists(), "what no stage knows, nobody would forget"
+    assert features_of("base_model=mobilenetv2", "base_model@reference_model=mobilenetv2")["folder"] == "embeddings"
+    assert not any("features" in name for name in dvc("stage", "list", "--name-only").split())
+    with pytest.raises(ConfigError, match="reference_model"):
+        project.compose(["reference_model=mobilenetv2"])
+    with pytest.raises(ConfigError, match=r"features\.folder=faces"):
+        project.compose(["features.folder=faces"])

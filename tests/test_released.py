@@ -110,3 +110,29 @@ def test_a_version_without_settings_says_so(project: Path) -> None:
     subprocess.run(["git", *names, "tag", "-fam", "m", START], check=True, capture_output=True)
     with pytest.raises(ConfigError, match=r"its params\.yaml cannot be read"):
         released.batches_of(START)
+
+
+def tagged(folder: Path, version: str, tune: str, start: str, size: int = 150) -> None:
+    """A version with these settings, and nothing else."""
+    settings = {"base_model": {"input_size": size}, "training": {"tune": tune, "start": start}}
+    (folder / "params.yaml").write_text(yaml.safe_dump(settings))
+    names = ("-c", "user.name=t", "-c", "user.email=t@localhost")
+    for command in (["commit", "-qam", "m", "--allow-empty"], ["tag", "-fam", "m", f"recognizer@{version}"]):
+        subprocess.run(["git", *names, *command], cwd=folder, check=True, capture_output=True)
+
+
+def test_a_base_model_is_the_published_one_as_long_as_no_version_tuned_it(project: Path) -> None:
+    tagged(project, "v2.0.0", "head", "pretrained", size=112)
+    tagged(project, "v2.1.0", "head", "recognizer@v2.0.0")
+    assert released.untuned_base("recognizer@v2.1.0") == {"input_size": 112}, "where it comes from, not what was set"
+    for version, tune, start in (
+        ("v3.0.0", "last_block", "pretrained"),
+        ("v3.1.0", "head", "recognizer@v3.0.0"),  # of one that was tuned
+        ("v4.0.0", "head", "scratch"),
+        ("v5.0.0", "head", "recognizer@v9.9.9"),  # of one that is not here
+        ("v6.0.0", "head", "recognizer@v6.0.0"),  # a tag that was moved
+    ):
+        tagged(project, version, tune, start)
+        assert released.untuned_base(f"recognizer@{version}") is None
+    assert released.untuned_base("scratch") is None
+    assert released.untuned_base(START) is None, "its settings do not say"

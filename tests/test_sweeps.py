@@ -51,7 +51,7 @@ def project(three_people_to_the_end: Path, tmp_path_factory: pytest.TempPathFact
     return folder
 
 
-def test_a_queued_sweep_over_the_head_runs_neither_faces_nor_features(project: Path) -> None:
+def test_a_queued_sweep_over_the_head_runs_neither_faces_nor_embeddings(project: Path) -> None:
     points = ("0.0", "0.5")
     # It queues them and starts the queue, as the README's two commands do. To look takes a program a second.
     fleet = ("castline", "fleet", "run", "orchestrator.poll=4", "--name", "sweep")
@@ -61,7 +61,7 @@ def test_a_queued_sweep_over_the_head_runs_neither_faces_nor_features(project: P
     assert sorted(re.findall(r"sweep-(\d)\W+(\w+)", states)) == [("1", "Success"), ("2", "Success")]
     logs = [run(project, "dvc", "queue", "logs", f"sweep-{number}") for number in (1, 2)]
     assert [stages_run(log) for log in logs] == [[], HEAD_ONLY]  # the first is what was committed
-    assert all("Stage 'faces@one' didn't change" in log and "'features@one' didn't change" in log for log in logs)
+    assert all("Stage 'faces@one' didn't change" in log and "'embeddings@one' didn't change" in log for log in logs)
 
     shown = json.loads(run(project, "dvc", "exp", "show", "--json"))
     swept = [each["revs"][0] for each in shown[1]["experiments"]]

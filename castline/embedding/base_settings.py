@@ -6,7 +6,7 @@ from typing import Any
 
 from castline.errors import ConfigError
 
-__all__ = ["ONNX", "BaseModelSettings", "LicenceSettings"]
+__all__ = ["ONNX", "BaseModelSettings", "FeatureSettings", "LicenceSettings"]
 
 ONNX = "model.onnx"  # the base model for ONNX Runtime, beside base.safetensors and base.json
 
@@ -117,3 +117,22 @@ class LicenceSettings:
     """
 
     require_commercial: bool = False
+
+
+@dataclass(frozen=True)
+class FeatureSettings:
+    """The `features` section of params.yaml, which composing fills in.
+
+    folder: of build/, has the features that heads are trained on. embeddings, the reference model's, if the base model
+    is the same network; or features, computed for it.
+    batches: those that they are computed of; none in the first case.
+
+    Raises: ConfigError for a value that is not allowed.
+    """
+
+    folder: str
+    batches: list[str]
+
+    def __post_init__(self) -> None:
+        if self.folder not in ("embeddings", "features"):
+            raise ConfigError(f"features.folder={self.folder}, allowed are embeddings, features")

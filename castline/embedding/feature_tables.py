@@ -2,19 +2,21 @@
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from castline.embedding.augment_settings import AugmentationSettings
 from castline.embedding.base_settings import ONNX, BaseModelSettings
 from castline.embedding.onnx_model import OnnxModel
-from castline.errors import WeightsError
+from castline.errors import DataError, WeightsError
 from castline.files import tables
 
-__all__ = ["fingerprint", "write_features"]
+__all__ = ["check_made_by", "fingerprint", "write_features"]
 
 
 def fingerprint(base: Path) -> str:
@@ -31,6 +33,20 @@ def fingerprint(base: Path) -> str:
         raise WeightsError(f"{base}: no base model: {error}", "dvc repro base") from error
     fed = {key: settings.get(key) for key in ("architecture", "input_size", "mean", "std", "template")}
     return hashlib.sha256(json.dumps([weights, fed], sort_keys=True).encode()).hexdigest()
+
+
+def check_made_by(base: Path, features: Iterable[Path]) -> None:
+    """See that feature tables are a base model's own.
+
+    Raises: DataError when one is another's; WeightsError when there is no base model.
+    """
+    made_by = fingerprint(base).encode()
+    for path in features:
+        if (pq.read_schema(path).metadata or {}).get(b"base") != made_by:
+            raise DataError(
+                f"{path} has the features of another network than {base}, though both are set up alike",
+                "have them computed: castline compose features.folder=features, and what else it is composed with",
+            )
 
 
 def write_features(

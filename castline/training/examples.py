@@ -58,23 +58,23 @@ class Examples:
         return Part(self.features[rows], np.zeros(len(rows), np.int64), rows)
 
 
-def read_examples(build: Path, batches: Sequence[str]) -> Examples:
-    """Read dataset.parquet and the features of `batches` from the folder `build`.
+def read_examples(dataset: Path, features: Sequence[Path]) -> Examples:
+    """Read the dataset, and the feature tables of its batches.
 
     Raises: DataError when a table is absent or does not belong to the others.
     """
-    dataset = tables.read(build / "dataset.parquet")
-    features = tables.read_many([build / "features" / f"{batch}.parquet" for batch in batches])
-    view = features.column("view").to_numpy()
-    plain = features.filter(view == 0)
-    tables.check_same_rows(dataset, plain)
+    table, found = tables.read(dataset), tables.read_many(features)
+    view = found.column("view").to_numpy()
+    plain = found.filter(view == 0) if view.any() else found
+    tables.check_same_rows(table, plain)
     count = len(view) // max(1, len(plain))
     if not np.array_equal(view, np.tile(np.arange(count), len(plain))):
         raise DataError(
-            "build/features holds tables with different numbers of views", "rm -r build/features; dvc repro"
+            f"{features[0].parent} holds tables with different numbers of views",
+            f"rm -r {features[0].parent}; dvc repro",
         )
-    rows = dataset.to_pylist()
+    rows = table.to_pylist()
     people = sorted({row["person"] for row in rows if row["kept"] and not row["stranger"]})
-    matrix = tables.matrix(features, "feature")
+    matrix = tables.matrix(found, "feature")
     views = matrix.reshape(len(plain), count, -1) if count > 1 else None
     return Examples(tuple(people), matrix[view == 0], rows, views)

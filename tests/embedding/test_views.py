@@ -11,7 +11,7 @@ from finetune_run import LIGHT, SMALL
 from sample_faces import sample_chips
 
 from castline.embedding import base_models
-from castline.embedding.feature_tables import write_features
+from castline.embedding.feature_tables import check_made_by, write_features
 from castline.embedding.onnx import export_base
 from castline.errors import DataError
 from castline.files import tables
@@ -94,7 +94,7 @@ def test_a_faces_views_are_its_own(build: Path, plain: pa.Table, features: Path)
 
 def test_only_training_sees_them(build: Path, plain: pa.Table, features: Path) -> None:
     write_features(features, build / "base", build / "faces" / "one.parquet", augmentation=THREE)
-    examples = read_examples(build, ["one"])
+    examples = read_examples(build / "dataset.parquet", [features])
     own = tables.matrix(plain, "feature")
     assert np.array_equal(examples.features, own)
     test, train, few = examples.part("test"), examples.part("train"), examples.part("train", plain=True)
@@ -104,7 +104,7 @@ def test_only_training_sees_them(build: Path, plain: pa.Table, features: Path) -
     assert np.array_equal(train.features[::3], few.features) and len(examples.part("val")) == 0
 
     write_features(features, build / "base", build / "faces" / "one.parquet")
-    once = read_examples(build, ["one"])
+    once = read_examples(build / "dataset.parquet", [features])
     assert once.views is None and np.array_equal(once.part("train").features, few.features)
 
 
@@ -113,4 +113,12 @@ def test_batches_with_different_numbers_of_views_are_refused(build: Path, plain:
     table = tables.read(features)
     tables.write(features, table.schema, table.slice(0, 23).to_pylist())
     with pytest.raises(DataError, match="different numbers of views"):
-        read_examples(build, ["one"])
+        read_examples(build / "dataset.parquet", [features])
+
+
+def test_features_of_another_network_are_refused(build: Path, plain: pa.Table, features: Path) -> None:
+    write_features(features, build / "base", build / "faces" / "one.parquet")
+    check_made_by(build / "base", [features])
+    tables.write(features, plain.schema, plain, {"base": "another"})
+    with pytest.raises(DataError, match=r"features/one\.parquet has the features of another network than .*base"):
+        check_made_by(build / "base", [features])

@@ -51,9 +51,7 @@ class Evidence:
             if row["photo"].startswith(NAME) or (row["photo"] == "pile.jpg" and row["face"] == 0)
         ]
         rows = faces.take(theirs).to_pylist()
-        features = [
-            tables.read(folder / f"build/{kind}/one.parquet").take(theirs) for kind in ("embeddings", "features")
-        ]
+        embeddings = tables.matrix(tables.read(folder / "build/embeddings/one.parquet").take(theirs), "feature")
         scorer = Scorer.read(folder / "build/model/head.safetensors")
         assert scorer.gallery is not None
         own = scorer.people.index(NAME)
@@ -61,7 +59,7 @@ class Evidence:
             {row["photo_sha256"] for row in rows if row["photo"] != "pile.jpg"},
             {row["chip"] for row in rows},
             {row["chip_hash"] for row in rows},
-            [*(tables.matrix(some, "feature") for some in features), scorer.gallery[[own]], scorer.weight[[own]]],
+            [embeddings, scorer.gallery[[own]], scorer.weight[[own]]],
         )
 
     def traces(self, *paths: Path) -> set[tuple[str, str]]:
@@ -178,8 +176,7 @@ def test_looking_shows_everything_and_changes_nothing(told: Told) -> None:
 
 def test_only_batches_that_had_them_are_read_again(told: Told) -> None:
     assert stages_run(told.log) == [
-        "faces@one", "embeddings@one", "base", "dataset", "features@one", "train", "evaluate", "convert", "export",
-        "package",
+        "faces@one", "embeddings@one", "base", "dataset", "train", "evaluate", "convert", "export", "package",
     ]  # fmt: skip
     assert "rejected: 6 forgotten" in told.log
     said = json.loads((told.folder / "reports/dataset.json").read_text())
@@ -248,7 +245,7 @@ def test_an_update_of_a_version_that_knew_them_does_not(told: Told, tmp_path: Pa
     run(folder, "castline", "compose", "training=incremental", "training.start=recognizer@v1.0.0")
     log = run(folder, "dvc", "repro", "train")
     assert "1 people and 7 faces are forgotten" in log and "rejected: 4 forgotten" in log
-    assert stages_run(log) == ["faces@three", "embeddings@three", "base", "dataset", "features@three", "train"]
+    assert stages_run(log) == ["faces@three", "embeddings@three", "base", "dataset", "train"]
     found = told.evidence.traces(folder / "build", folder / "params.yaml", folder / "dvc.lock")
     assert found == set()
     assert Scorer.read(folder / "build/model/head.safetensors").people == ("bruno", "chidi", "daiyu", "edda", "femi")
