@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import shutil
 import subprocess
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -100,28 +101,31 @@ def _from_cache(tag: str, folder: Path) -> bool:
     try:
         outs = [out for stage in lock["stages"].values() for out in stage.get("outs", [])]
         (listing,) = [out["md5"] for out in outs if out["path"] == _BUNDLE]
-        files = {entry["relpath"]: _object(entry["md5"]) for entry in json.loads(_object(listing))}
+        listed = json.loads(_object(listing).read_bytes())
+        files = {entry["relpath"]: _object(entry["md5"]) for entry in listed}
     except (AttributeError, KeyError, LookupError, OSError, TypeError, ValueError):
         return False
     if any(PurePosixPath(name).name != name for name in files):  # a bundle has no folders
         return False
     folder.mkdir()
-    for name, data in files.items():
-        (folder / name).write_bytes(data)
+    for name, path in files.items():
+        shutil.copyfile(path, folder / name)
     return True
 
 
-def _object(md5: str) -> bytes:
-    """What the cache has under a hash.
+def _object(md5: str) -> Path:
+    """Where the cache has something under a hash.
 
     Raises: OSError when it has nothing; ValueError when that is something else, or the hash is none.
     """
     if not _MD5.fullmatch(md5):
         raise ValueError(md5)
-    data = (_CACHE / md5[:2] / md5[2:]).read_bytes()
-    if hashlib.md5(data, usedforsecurity=False).hexdigest() != md5.removesuffix(".dir"):
+    path = _CACHE / md5[:2] / md5[2:]
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False))
+    if found.hexdigest() != md5.removesuffix(".dir"):
         raise ValueError(md5)
-    return data
+    return path
 
 
 def _yaml_of(tag: str, path: str) -> Any:

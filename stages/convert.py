@@ -3,6 +3,7 @@
 from castline.stage import stage
 
 import json
+import platform
 import shutil
 import tempfile
 from pathlib import Path
@@ -43,14 +44,16 @@ def main() -> None:
         columns, latencies = {key: rows.column(key) for key in KEY}, {}
         for format, file in said["files"].items():
             raw = tables.matrix(rows, "feature").reshape(len(rows), base.embedding_size)
-            if len(rows) and format == "onnx":  # features were made with it: it is only timed
-                _, latencies[format] = run(opened(files / file), probes[:TIMED])
-            elif len(rows):
+            if len(rows) and format != "onnx":
                 raw, latencies[format] = run(opened(files / file), probes)
+            elif len(rows) and not said["taken_over"]:  # features were made with it: it is only timed
+                _, latencies[format] = run(opened(files / file), probes[:TIMED])
             columns[format] = pa.FixedSizeListArray.from_arrays(pa.array(raw.ravel()), base.embedding_size)
         schema = tables.probes_schema(base.embedding_size, list(said["files"]))
         tables.write(folder / "probes.parquet", schema, columns)
-        text = json.dumps({**said, "latency_ms": latencies}, indent=2)
+        # What a version says of its files holds where they are taken over: how long they take, and on what machine.
+        machine = f"{platform.machine()} {platform.system()}, one thread"
+        text = json.dumps({"latency_ms": latencies, "machine": machine, **said}, indent=2)
         (folder / "converted.json").write_text(text + "\n", encoding="utf-8")
         shutil.rmtree(CONVERTED, ignore_errors=True)
         folder.replace(CONVERTED)
@@ -80,8 +83,14 @@ def taken_over(settings: ExportSettings) -> dict[str, Any]:
     bundle = read_bundle(BASE)
     if not settings.allowance.keys() <= bundle.files.keys():
         return {}
-    files = {format: bundle.files[format].file for format in settings.allowance}
-    return {"files": files, "int8": bundle.provenance.get("int8"), "taken_over": True}
+    files = {format: bundle.files[format] for format in settings.allowance}
+    return {
+        "files": {format: file.file for format, file in files.items()},
+        "latency_ms": {format: file.latency_ms for format, file in files.items()},
+        "machine": bundle.provenance.get("machine"),
+        "int8": bundle.provenance.get("int8"),
+        "taken_over": True,
+    }
 
 
 def converted(folder: Path, settings: ExportSettings, train: Crops, rows: pa.Table, probes: Crops) -> dict[str, Any]:

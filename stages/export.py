@@ -3,7 +3,6 @@
 from castline.stage import stage
 
 import json
-import platform
 import shutil
 import subprocess
 import tempfile
@@ -79,7 +78,7 @@ def main() -> None:
                 "fpir": unknown.fpir,
                 "refusal": next((report.refusal for report in reports.values()), ""),
             },
-            provenance=provenance(base, scorer, max(report.faces for report in reports.values()), said["int8"]),
+            provenance=provenance(base, scorer, max(report.faces for report in reports.values()), said),
         )
         write_bundle(bundle, folder)
         shutil.rmtree(BUNDLE, ignore_errors=True)
@@ -123,7 +122,7 @@ def bundled_detector(folder: Path) -> dict[str, Any]:
     return {**asdict(settings), "file": target.name, "sha256": sha256_of(target)}
 
 
-def provenance(base: dict[str, Any], scorer: Scorer, test_faces: int, int8: Any) -> dict[str, Any]:
+def provenance(base: dict[str, Any], scorer: Scorer, test_faces: int, said: dict[str, Any]) -> dict[str, Any]:
     """Where the model comes from, and on what its files were measured."""
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
     return {
@@ -133,10 +132,10 @@ def provenance(base: dict[str, Any], scorer: Scorer, test_faces: int, int8: Any)
         "git_commit": commit or None,
         "params": {name: values for name, values in params.load().items() if name not in AROUND},
         "test_faces": test_faces,
-        "int8": int8,
+        "int8": said["int8"],
         "castline": castline.__version__,
         "versions": {name: version(name) for name in ("torch", "timm", "ai-edge-litert", "onnxruntime")},
-        "machine": f"{platform.machine()} {platform.system()}, one thread",
+        "machine": said["machine"],
     }
 
 

@@ -92,6 +92,9 @@ def test_the_base_models_files_are_the_versions_own(updated: tuple[Path, Path, s
     assert "taken over" in output
     for file in ("model.onnx", "model.tflite", "model_fp16.tflite", "model_int8.tflite", "base.safetensors"):
         assert (folder / "models/recognizer" / file).read_bytes() == (before / file).read_bytes(), file
+    first, second = (json.loads((path / "bundle.json").read_text()) for path in (before, folder / "models/recognizer"))
+    took = [{name: file["latency_ms"] for name, file in bundle["files"].items()} for bundle in (first, second)]
+    assert took[0] == took[1] and first["provenance"]["machine"] == second["provenance"]["machine"]
     assert (folder / "models/recognizer/head.safetensors").read_bytes() != (before / "head.safetensors").read_bytes()
     measured = json.loads((folder / "reports/export.json").read_text())
     faces = json.loads((folder / "reports/metrics.json").read_text())["n_test"]

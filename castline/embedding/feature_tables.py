@@ -15,6 +15,7 @@ from castline.embedding.base_settings import ONNX, BaseModelSettings
 from castline.embedding.onnx_model import OnnxModel
 from castline.errors import DataError, WeightsError
 from castline.files import tables
+from castline.files.weights import sha256_of
 
 __all__ = ["check_made_by", "fingerprint", "write_features"]
 
@@ -28,7 +29,7 @@ def fingerprint(base: Path) -> str:
     """
     try:
         settings = json.loads((base / "base.json").read_text(encoding="utf-8"))
-        weights = hashlib.sha256((base / "base.safetensors").read_bytes()).hexdigest()
+        weights = sha256_of(base / "base.safetensors")
     except (OSError, ValueError) as error:
         raise WeightsError(f"{base}: no base model: {error}", "dvc repro base") from error
     fed = {key: settings.get(key) for key in ("architecture", "input_size", "mean", "std", "template")}
