@@ -5,10 +5,13 @@ ${features_in:...}, ${featured:...}: the tables that heads are trained on, and t
 makes them of, because a stage that would only copy them takes its second all the same.
 ${last_release:}, ${commit_of:...}: what the report compares with, because the output of a stage may depend on nothing
 but what DVC sees, and it sees no tags.
+${shaping:}: a digest of what a model is made of: the report says what of it changed, and `evaluate` depends on this.
 ${bundle_of:...}: the bundle of a version, by which the package stage knows whether it packs that version.
 ${forgotten:...}: digests of labels/forgotten.csv, a batch each: when somebody is forgotten, batches without them stay.
 """
 
+import hashlib
+import json
 from dataclasses import asdict
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
@@ -55,6 +58,17 @@ def commit_of(version: str) -> str:
     return read_registry().find(version).commit if version else ""
 
 
+def shaping(_root_: DictConfig) -> str:
+    """Of the sections that a model is made of: 32 hex digits."""
+    from castline.versions.facts import SHAPING
+
+    made_of = {name: _root_.get(name) for name in SHAPING}
+    values = {
+        name: OmegaConf.to_container(part, resolve=True) for name, part in made_of.items() if OmegaConf.is_config(part)
+    }
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:32]
+
+
 def bundle_of(version: str) -> str:
     """What DVC has of models/recognizer at a version; "" of ""."""
     from castline.versions.facts import facts_at
@@ -78,3 +92,4 @@ OmegaConf.register_new_resolver("last_release", last_release, replace=True)
 OmegaConf.register_new_resolver("bundle_of", bundle_of, replace=True)
 OmegaConf.register_new_resolver("commit_of", commit_of, replace=True)
 OmegaConf.register_new_resolver("unread", unread, replace=True)
+OmegaConf.register_new_resolver("shaping", shaping, replace=True)

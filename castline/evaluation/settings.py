@@ -32,11 +32,13 @@ class ReportSettings:
     """The `report` section of params.yaml.
 
     since: the version that the report compares with, such as v1.0.0; "" for none. commit: its commit, 40 hex digits.
-    Composing fills both in: the commit, because a report must be made of what params.yaml says, and tags can be moved.
+    of: a digest of all settings that the report may say have changed since.
+    Composing fills all in: the commit, because a report must be made of what params.yaml says, and tags can be moved.
     """
 
     since: str = ""
     commit: str = ""
+    of: str = ""
 
     def __post_init__(self) -> None:
         if bool(self.since) != bool(self.commit) or not re.fullmatch("([0-9a-f]{40})?", self.commit):

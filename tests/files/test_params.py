@@ -11,6 +11,7 @@ from castline.evaluation.settings import ReportSettings
 from castline.export.settings import Allowance, ExportSettings
 from castline.faces.settings import DetectorSettings
 from castline.files import params
+from castline.versions.facts import SHAPING
 from castline.versions.tags import last_version
 
 ROOT = Path(__file__).parents[2]
@@ -123,6 +124,22 @@ def test_the_report_compares_with_the_last_release(copy: Path) -> None:
     git("switch", "-q", "main")
     git("tag", "-a", "recognizer@v0.10.1!", "-m", "taken back", second)
     assert last() == "v0.9.0"
+
+
+def test_a_report_is_of_all_settings_that_shape_a_model(copy: Path) -> None:
+    """It says which of them changed, so it is made anew for each, and for no other."""
+
+    def of(*overrides: str) -> str:
+        project.compose(overrides)
+        return params.read("report", ReportSettings).of
+
+    plain, values = of(), params.load()
+    assert SHAPING and values.keys() >= set(SHAPING)
+    changed = ["curation.min_lead=0.2", "split.salt=other", "detector=haar", "base_model=mobilenetv2", "head=cosine"]
+    assert len({plain, *map(of, changed)}) == 1 + len(changed)
+    assert {of(other) for other in ("export.probes=10", "package.video=true", "licence.require_commercial=true")} == {
+        plain
+    }
 
 
 @pytest.mark.parametrize("report", ["{since: v1.0.0}", "{commit: --help}", "{since: v1.0.0, commit: main}"])
