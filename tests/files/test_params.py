@@ -137,7 +137,7 @@ def test_a_report_is_of_all_settings_that_shape_a_model(copy: Path) -> None:
     assert SHAPING and values.keys() >= set(SHAPING)
     changed = ["curation.min_lead=0.2", "split.salt=other", "detector=haar", "base_model=mobilenetv2", "head=cosine"]
     assert len({plain, *map(of, changed)}) == 1 + len(changed)
-    others = ["export.probes=10", "package.video=true", "trainer.devices=2"]
+    others = ["export.probes=10", "package.video=true", "licence.require_commercial=true"]
     assert {*map(of, others)} == {plain}
 
 
