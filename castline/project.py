@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +34,7 @@ __all__ = [
     "use_batch",
 ]
 
+_aside = ContextVar("aside", default=False)  # whether what is composed are not the project's own settings
 _CONF, _PARAMS, _IGNORE = Path("conf"), Path("params.yaml"), Path(".dvcignore")
 _DATA, _IMPORT, _SAMPLE = Path("data"), Path("data.dvc"), Path("sample/photos")
 # DVC stops at these instead of passing over them, so they are named in .dvcignore; the faces stage counts them.
@@ -64,6 +66,7 @@ def compose(overrides: Sequence[str] = (), path: Path = _PARAMS) -> None:
     from castline import schema
 
     check_in_project()
+    aside = _aside.set(path != _PARAMS)
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder, "params.yaml")
         try:
@@ -75,6 +78,8 @@ def compose(overrides: Sequence[str] = (), path: Path = _PARAMS) -> None:
                     raise cause from error
                 cause = cause.__cause__ or cause.__context__
             raise ConfigError(f"conf/ cannot be composed: {error}", "look into conf/config.yaml") from error
+        finally:
+            _aside.reset(aside)
         schema.check(made)
         shutil.copyfile(made, path)
 
@@ -151,8 +156,11 @@ def prune(read: Sequence[str], *kinds: str) -> None:
     """Take from these folders of build/ the tables of batches that are not read there, or stages would depend on what
     happens to lie in them.
 
-    DVC's cache has them, and a run that reads those batches again gets them from it.
+    DVC's cache has them, and a run that reads those batches again gets them from it. Nothing is taken when settings are
+    composed that are not the project's.
     """
+    if _aside.get():
+        return
     project = root()
     for kind in kinds:
         for table in (project / "build" / kind).glob("*.parquet"):

@@ -164,6 +164,8 @@ def test_the_reference_models_embeddings_are_computed_once_more_for_what_they_ca
         assert features_of(*overrides) == own and left.exists()
     assert "features@second" in dvc("stage", "list", "--name-only")
 
+    project.compose([], Path("others.yaml"))
+    assert left.exists(), "the project's own settings are as they were"
     assert features_of("augmentation=light") == {"folder": "embeddings", "batches": []}
     assert not left.exists(), "what no stage knows, nobody would forget"
     assert features_of("base_model=mobilenetv2", "base_model@reference_model=mobilenetv2")["folder"] == "embeddings"

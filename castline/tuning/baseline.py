@@ -19,6 +19,9 @@ from castline.tuning.search import Search, differing, found
 __all__ = ["composed", "environment", "git", "said", "state"]
 
 
+_FOLLOWING = ("features", "report.of")  # found by composing, from the other settings alone
+
+
 def state(search: Search) -> dict[str, Any]:
     """What has to stay the same for trials to be comparable: search space, all other settings, data and code.
 
@@ -30,7 +33,7 @@ def state(search: Search) -> dict[str, Any]:
     lock = _check_commit()
     for batch in settings["data"]["batches"]:
         _check_travels(batch)
-    for key in search.space:
+    for key in (*search.space, *_FOLLOWING):
         _forget(settings, key)
     space = {key: distribution_to_json(bounds) for key, bounds in search.space.items()}
     return {
@@ -56,7 +59,7 @@ def _check_space(search: Search, settings: dict[str, Any]) -> None:
 def _check_settings(search: Search, settings: dict[str, Any]) -> None:
     """`dvc exp run` composes from conf/ and forgets what `castline compose KEY=VALUE` put into params.yaml alone."""
     committed, plain = _loaded(Path("params.yaml")), composed()
-    meant = {*search.space, *differing(plain, settings)}
+    meant = {*search.space, *_FOLLOWING, *differing(plain, settings)}
     for key, (ours, theirs) in differing(plain, committed).items():
         if not any(key == one or key.startswith(f"{one}.") for one in meant):
             raise ConfigError(
